@@ -1,0 +1,44 @@
+// Several problems of one input, gathered and reported together.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+
+namespace troupe {
+
+enum class Severity { warning, error };
+
+/// One problem: where (file and JSON path), what, and the way out.
+struct Finding {
+  Severity severity = Severity::error;
+  std::string where;
+  std::string message;
+  bool operator==(const Finding&) const = default;
+};
+
+/// A list of findings in the order they were met.
+class Findings {
+ public:
+  void error(std::string where, std::string message);
+  void warning(std::string where, std::string message);
+  void append(const Findings& more);
+
+  /// True while no error was added; warnings do not count.
+  bool ok() const { return errors_ == 0; }
+  const std::vector<Finding>& all() const { return all_; }
+  std::vector<Finding> warnings() const;
+
+  /// All errors as one Error, a line each (at most 20, then a count).
+  Error to_error(Fault fault = Fault::input) const;
+
+ private:
+  std::vector<Finding> all_;
+  std::size_t errors_ = 0;
+};
+
+/// "where: message".
+std::string to_line(const Finding& finding);
+
+}  // namespace troupe

@@ -1,0 +1,57 @@
+# Which of CUDA, NCCL and MPI are here; each absence is printed with its
+# reason. Every part without its library is built from another source file
+# with the same functions.
+include(CheckLanguage)
+
+function(troupe_backend name wanted found reason)
+  if(${wanted} STREQUAL "ON" AND NOT ${found})
+    message(FATAL_ERROR "troupe: ${name} was asked for but ${reason}")
+  endif()
+  if(${wanted} STREQUAL "OFF")
+    set(TROUPE_HAVE_${name} OFF PARENT_SCOPE)
+    message(STATUS "troupe: ${name} off: TROUPE_${name}=OFF")
+  elseif(${found})
+    set(TROUPE_HAVE_${name} ON PARENT_SCOPE)
+    message(STATUS "troupe: ${name} on")
+  else()
+    set(TROUPE_HAVE_${name} OFF PARENT_SCOPE)
+    message(STATUS "troupe: ${name} off: ${reason}")
+  endif()
+endfunction()
+
+set(troupe_cuda_found OFF)
+set(troupe_nccl_found OFF)
+set(troupe_mpi_found OFF)
+if(NOT TROUPE_CUDA STREQUAL "OFF")
+  if(NOT CMAKE_CUDA_COMPILER AND EXISTS /usr/local/cuda/bin/nvcc)
+    set(CMAKE_CUDA_COMPILER /usr/local/cuda/bin/nvcc)
+  endif()
+  check_language(CUDA)
+  if(CMAKE_CUDA_COMPILER)
+    set(troupe_cuda_found ON)
+  endif()
+endif()
+troupe_backend(CUDA ${TROUPE_CUDA} ${troupe_cuda_found}
+               "no CUDA compiler (nvcc) was found")
+
+if(TROUPE_HAVE_CUDA)
+  find_path(NCCL_INCLUDE_DIR nccl.h HINTS /usr/local/cuda/include)
+  find_library(NCCL_LIBRARY nccl HINTS /usr/local/cuda/lib64)
+  if(NCCL_INCLUDE_DIR AND NCCL_LIBRARY)
+    set(troupe_nccl_found ON)
+  endif()
+  set(troupe_nccl_reason "nccl.h or libnccl was not found")
+else()
+  set(troupe_nccl_reason "it needs CUDA")
+endif()
+troupe_backend(NCCL ${TROUPE_NCCL} ${troupe_nccl_found}
+               "${troupe_nccl_reason}")
+
+if(NOT TROUPE_MPI STREQUAL "OFF")
+  find_package(MPI QUIET COMPONENTS CXX)
+  if(MPI_CXX_FOUND)
+    set(troupe_mpi_found ON)
+  endif()
+endif()
+troupe_backend(MPI ${TROUPE_MPI} ${troupe_mpi_found}
+               "no MPI compiler wrapper was found")

@@ -1,0 +1,98 @@
+// What a transformer is: shapes and counts, nothing of devices or
+// parallelism.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "base/units.h"
+
+namespace troupe::models {
+
+enum class Norm : std::uint8_t { rms, layer };
+enum class Activation : std::uint8_t { swiglu, geglu, gelu, relu };
+enum class Positions : std::uint8_t { none, rotary, learned, alibi, relative };
+
+/// What one transformer layer does. A decoder of an encoder-decoder attends
+/// to the encoder's output as well (cross attention).
+enum class LayerKind : std::uint8_t { decoder, encoder, cross_decoder };
+
+/// A stack of equal transformer layers between an embedding and a head.
+///
+/// Layers [0, encoder_layers) are encoder layers, the rest decoder layers;
+/// GPT and Llama have no encoder layers, BERT only such, T5 both.
+struct Model {
+  std::string name;
+  std::string source;  ///< where the figures come from
+  int layers = 0;
+  int encoder_layers = 0;
+  int hidden = 0;
+  int heads = 0;
+  int kv_heads = 0;
+  int head_dim = 0;
+  int ffn = 0;
+  int vocab = 0;
+  int max_positions = 0;  ///< rows of a learned position table, else 0
+  int token_types = 0;    ///< rows of a token-type table (BERT), else 0
+  int seq_len = 0;        ///< the length it is usually trained with
+  Norm norm = Norm::rms;
+  Activation activation = Activation::swiglu;
+  Positions positions = Positions::rotary;
+  bool qkv_bias = false;
+  bool attention_out_bias = false;
+  bool mlp_bias = false;
+  bool head_bias = false;       ///< bias on the output vocabulary
+  bool head_transform = false;  ///< BERT: dense + norm before the head
+  bool embedding_norm = false;  ///< BERT: norm after the embedding
+  bool final_norm = true;
+  bool tied_embeddings = false;
+  bool pooler = false;  ///< BERT: hidden x hidden layer on the first token
+
+  bool operator==(const Model&) const = default;
+};
+
+LayerKind layer_kind(const Model& model, int layer);
+bool gated(Activation activation);
+
+/// Number of parameters, by part; what tensor parallelism splits and what it
+/// repeats are kept apart, for the same count serves sharding and memory.
+struct ParameterCount {
+  std::int64_t split = 0;     ///< matrices cut by tensor parallelism
+  std::int64_t repeated = 0;  ///< norms and biases every TP rank holds
+  std::int64_t total() const { return split + repeated; }
+  friend ParameterCount operator+(ParameterCount a, ParameterCount b) {
+    return {a.split + b.split, a.repeated + b.repeated};
+  }
+};
+
+ParameterCount layer_parameters(const Model& model, LayerKind kind);
+/// Token embedding, learned positions and token types, embedding norm.
+ParameterCount embedding_parameters(const Model& model);
+/// Final norm, head transform and the output matrix. A tied output matrix is
+/// not counted here; a pipeline whose last stage is not its first holds a
+/// copy of it all the same (see `tied_copy`).
+ParameterCount head_parameters(const Model& model);
+/// Elements of the output matrix that is the embedding's when tied, else 0.
+std::int64_t tied_copy(const Model& model);
+/// Parameters of the whole model, a tied matrix counted once.
+std::int64_t parameters(const Model& model);
+
+/// Model FLOPs of one training step's share, forward and backward, without
+/// recomputation.
+///
+/// Model:    3 x forward; forward of a matrix product is 2 FLOPs per
+///           parameter and token; attention scores and their product with V
+///           2 x 2 x seq x heads x head_dim per token, causal attention
+///           counted as half; the output matrix counts, the look-up does not.
+/// Units:    `tokens` tokens in sequences of `seq_len`.
+Flops model_flops(const Model& model, std::int64_t tokens,
+                  std::int64_t seq_len);
+/// The same with the full square of causal attention (Megatron's custom).
+Flops model_flops_full_attention(const Model& model, std::int64_t tokens,
+                                 std::int64_t seq_len);
+/// Forward FLOPs of one layer (half of causal attention), and of the head.
+Flops layer_forward_flops(const Model& model, LayerKind kind,
+                          std::int64_t tokens, std::int64_t seq_len);
+Flops head_forward_flops(const Model& model, std::int64_t tokens);
+
+}  // namespace troupe::models
