@@ -16,19 +16,20 @@ namespace troupe::results {
 
 /// Where a step's time goes on one device; the parts sum to the step.
 struct Breakdown {
-  Time compute;         ///< matrix products, attention, pointwise work
-  Time tp;              ///< exposed tensor/sequence-parallel collectives
-  Time cp;              ///< exposed context-parallel exchange
-  Time pp;              ///< waiting for a stage hand-over in flight
-  Time bubble;          ///< waiting for another stage to compute
-  Time dp;              ///< exposed gradient sync and parameter gather
-  Time optimizer;       ///< optimizer step
-  Time layout_switch;   ///< hot switching ("switch" in JSON)
+  Time compute;        ///< matrix products, attention, pointwise work
+  Time tp;             ///< exposed tensor/sequence-parallel collectives
+  Time cp;             ///< exposed context-parallel exchange
+  Time pp;             ///< waiting for a stage hand-over in flight
+  Time bubble;         ///< waiting for another stage to compute
+  Time dp;             ///< exposed gradient sync and parameter gather
+  Time optimizer;      ///< optimizer step
+  Time layout_switch;  ///< hot switching ("switch" in JSON)
   Time other;
   Time total() const {
     return compute + tp + cp + pp + bubble + dp + optimizer + layout_switch +
            other;
   }
+  bool operator==(const Breakdown&) const = default;
 };
 
 /// Memory of one device of a stage at its peak, by what fills it.
@@ -41,6 +42,7 @@ struct StageMemory {
   Bytes reserve;    ///< driver context and communication library
   Bytes peak;       ///< of the sum over time
   Bytes limit;      ///< of the device
+  bool operator==(const StageMemory&) const = default;
 };
 
 struct StageSummary {
@@ -56,6 +58,7 @@ struct StageSummary {
   Breakdown breakdown;
   StageMemory memory;
   bool out_of_memory = false;
+  bool operator==(const StageSummary&) const = default;
 };
 
 /// One bar of the pipeline picture: what a stage does when.
@@ -66,6 +69,7 @@ struct Bar {
   int micro_batch = -1;
   Time start;
   Time end;
+  bool operator==(const Bar&) const = default;
 };
 
 /// A node of the cluster map.
@@ -75,11 +79,12 @@ struct NodeSummary {
   int devices = 0;
   int used = 0;
   std::vector<int> pipelines;  ///< of each device, -1 when idle
+  bool operator==(const NodeSummary&) const = default;
 };
 
 struct RunResult {
-  std::string id;       ///< set by the store
-  std::string created;  ///< UTC, ISO 8601; set by the store
+  std::string id;                         ///< set by the store
+  std::string created;                    ///< UTC, ISO 8601; set by the store
   std::string performance = "simulated";  ///< or "emulated", "executed"
   std::string name, model, cluster, phase;
   std::string schedule;  ///< content hash
@@ -87,8 +92,8 @@ struct RunResult {
   /// "profiles".
   std::map<std::string, std::string> inputs;
   std::vector<std::string> command;  ///< to run it again
-  int gpus = 0;          ///< devices the strategy uses
-  int cluster_gpus = 0;  ///< devices of the cluster
+  int gpus = 0;                      ///< devices the strategy uses
+  int cluster_gpus = 0;              ///< devices of the cluster
   Time step_time;
   std::int64_t tokens = 0;
   double tokens_per_s = 0;
@@ -110,10 +115,21 @@ struct RunResult {
   std::vector<std::string> warnings;
   std::vector<Bar> bars;  ///< of a few pipelines, for the picture
   std::vector<NodeSummary> nodes;
+  bool operator==(const RunResult&) const = default;
 };
 
-/// The object that `--json` prints; keys are documented in results/README.md.
+/// The object that `--json` prints; keys are documented in results/FORMAT.md.
+/// Never holds NaN or infinity: such a value becomes 0 and a warning.
 Json to_json(const RunResult& run);
+
+/// The run that `to_json` wrote, equal in every field (times to the
+/// picosecond). `name` stands for the file in messages.
+///
+/// Errors: input, for anything that `to_json` would not write.
 Result<RunResult> run_from_json(const Json& json, const std::string& name);
+
+/// Text of a run's JSON that reads well: one line per member, and one per
+/// stage, bar or node, instead of one per number.
+std::string to_json_text(const RunResult& run);
 
 }  // namespace troupe::results
