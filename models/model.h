@@ -32,9 +32,10 @@ struct Model {
   int head_dim = 0;
   int ffn = 0;
   int vocab = 0;
-  int max_positions = 0;  ///< rows of a learned position table, else 0
-  int token_types = 0;    ///< rows of a token-type table (BERT), else 0
-  int seq_len = 0;        ///< the length it is usually trained with
+  int max_positions = 0;     ///< rows of a learned position table, else 0
+  int token_types = 0;       ///< rows of a token-type table (BERT), else 0
+  int relative_buckets = 0;  ///< rows of a relative-bias table (T5), else 0
+  int seq_len = 0;           ///< the length it is usually trained with
   Norm norm = Norm::rms;
   Activation activation = Activation::swiglu;
   Positions positions = Positions::rotary;
@@ -46,7 +47,8 @@ struct Model {
   bool embedding_norm = false;  ///< BERT: norm after the embedding
   bool final_norm = true;
   bool tied_embeddings = false;
-  bool pooler = false;  ///< BERT: hidden x hidden layer on the first token
+  bool pooler = false;     ///< BERT: hidden x hidden layer on the first token
+  bool pair_head = false;  ///< BERT: two classes from the pooled token
 
   bool operator==(const Model&) const = default;
 };
@@ -57,8 +59,10 @@ bool gated(Activation activation);
 /// Number of parameters, by part; what tensor parallelism splits and what it
 /// repeats are kept apart, for the same count serves sharding and memory.
 struct ParameterCount {
-  std::int64_t split = 0;     ///< matrices cut by tensor parallelism
-  std::int64_t repeated = 0;  ///< norms and biases every TP rank holds
+  /// Matrices cut by tensor parallelism, and the biases along a cut output
+  /// (of Q, K, V, the first MLP matrices and the vocabulary).
+  std::int64_t split = 0;
+  std::int64_t repeated = 0;  ///< norms, tables and the other biases
   std::int64_t total() const { return split + repeated; }
   friend ParameterCount operator+(ParameterCount a, ParameterCount b) {
     return {a.split + b.split, a.repeated + b.repeated};
@@ -66,11 +70,12 @@ struct ParameterCount {
 };
 
 ParameterCount layer_parameters(const Model& model, LayerKind kind);
-/// Token embedding, learned positions and token types, embedding norm.
+/// Token embedding, learned positions and token types, embedding norm, and
+/// the relative-bias tables (one per stack).
 ParameterCount embedding_parameters(const Model& model);
-/// Final norm, head transform and the output matrix. A tied output matrix is
-/// not counted here; a pipeline whose last stage is not its first holds a
-/// copy of it all the same (see `tied_copy`).
+/// Final norms (one per stack), head transform, pooler and the output matrix.
+/// A tied output matrix is not counted here; a pipeline whose last stage is not
+/// its first holds a copy of it all the same (see `tied_copy`).
 ParameterCount head_parameters(const Model& model);
 /// Elements of the output matrix that is the embedding's when tied, else 0.
 std::int64_t tied_copy(const Model& model);
@@ -83,8 +88,11 @@ std::int64_t parameters(const Model& model);
 /// Model:    3 x forward; forward of a matrix product is 2 FLOPs per
 ///           parameter and token; attention scores and their product with V
 ///           2 x 2 x seq x heads x head_dim per token, causal attention
-///           counted as half; the output matrix counts, the look-up does not.
-/// Units:    `tokens` tokens in sequences of `seq_len`.
+///           counted as half; the output matrix counts, the look-up and the
+///           pooler's one token per sequence do not. Encoder and cross
+///           attention have no causal half.
+/// Units:    `tokens` tokens in sequences of `seq_len`; with an encoder and
+///           a decoder, that many in each of the two.
 Flops model_flops(const Model& model, std::int64_t tokens,
                   std::int64_t seq_len);
 /// The same with the full square of causal attention (Megatron's custom).
