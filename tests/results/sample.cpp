@@ -91,7 +91,7 @@ void add_stages(const SampleShape& shape, int pipeline, int slow,
     for (int d = 0; d < shape.tp; ++d) {
       stage.devices.push_back((pipeline * shape.stages + s) * shape.tp + d);
     }
-    stage.breakdown.tp = busy * 0.125;
+    stage.breakdown.tp = {busy.v / 8};
     stage.breakdown.compute = busy - stage.breakdown.tp;
     stage.breakdown.dp = 100_ms;
     stage.breakdown.optimizer = 20_ms;
