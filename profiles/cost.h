@@ -51,6 +51,7 @@ struct LayerKey {
   int micro_batch = 1;
   int seq_len = 0;
   kernels::DType dtype = kernels::DType::bf16;
+  bool cross = false;  ///< a decoder layer that also attends to an encoder
 
   auto operator<=>(const LayerKey&) const = default;
 };

@@ -1,0 +1,415 @@
+#include "profiles/database.h"
+
+#include <SQLiteCpp/SQLiteCpp.h>
+#include <fmt/format.h>
+
+#include <array>
+#include <cstring>
+#include <fstream>
+#include <map>
+
+#include "base/progress.h"
+#include "profiles/devices.h"
+#include "profiles/sql.h"
+
+namespace troupe::profiles {
+namespace {
+
+constexpr std::size_t kMostShownConflicts = 20;
+constexpr int kBusyMilliseconds = 5000;
+
+template <typename Row>
+constexpr const sql::Table& table_of() {
+  if constexpr (std::same_as<Row, OperatorRow>) return sql::kOperators;
+  if constexpr (std::same_as<Row, LayerRow>) return sql::kLayers;
+  if constexpr (std::same_as<Row, StageRow>) return sql::kStages;
+  if constexpr (std::same_as<Row, CollectiveRow>) return sql::kCollectives;
+}
+
+std::string text_of(std::string_view sql) { return std::string(sql); }
+
+void bind_value(SQLite::Statement& s, int i, const std::string& v) {
+  s.bind(i, v);
+}
+void bind_value(SQLite::Statement& s, int i, int v) { s.bind(i, v); }
+void bind_value(SQLite::Statement& s, int i, bool v) { s.bind(i, v ? 1 : 0); }
+void bind_value(SQLite::Statement& s, int i, std::int64_t v) { s.bind(i, v); }
+void bind_value(SQLite::Statement& s, int i, double v) { s.bind(i, v); }
+template <typename T>
+void bind_value(SQLite::Statement& s, int i, const T& v) {
+  s.bind(i, to_text(v));
+}
+
+bool read_value(const SQLite::Column& c, std::string& v) {
+  v.assign(c.getText(), static_cast<std::size_t>(c.getBytes()));
+  return true;
+}
+bool read_value(const SQLite::Column& c, int& v) {
+  v = c.getInt();
+  return true;
+}
+bool read_value(const SQLite::Column& c, bool& v) {
+  v = c.getInt() != 0;
+  return true;
+}
+bool read_value(const SQLite::Column& c, std::int64_t& v) {
+  v = c.getInt64();
+  return true;
+}
+bool read_value(const SQLite::Column& c, double& v) {
+  v = c.getDouble();
+  return true;
+}
+template <typename T>
+bool read_value(const SQLite::Column& c, T& v) {
+  const char* text = c.getText();
+  return from_text(std::string_view(text), v);
+}
+
+template <typename Row>
+void bind_row(SQLite::Statement& s, std::int64_t source, const Row& row) {
+  s.reset();
+  s.bind(1, source);
+  int i = 2;
+  fields(row, [&](std::string_view, const auto& value, Need) {
+    bind_value(s, i++, value);
+  });
+}
+
+Error io_error(const std::string& path, const SQLite::Exception& e) {
+  std::string message = fmt::format("{}: {}", path, e.what());
+  // SQLITE_FULL, SQLITE_READONLY, SQLITE_CORRUPT, SQLITE_BUSY
+  if (e.getErrorCode() == 13) message += "; free some space and try again";
+  if (e.getErrorCode() == 8) message += "; give another path with --db";
+  if (e.getErrorCode() == 11) message += "; the file is damaged";
+  if (e.getErrorCode() == 5) message += "; another program is writing to it";
+  return {Fault::io, std::move(message)};
+}
+
+/// Looks at the first bytes before SQLite does, for a clear answer.
+Result<void> check_header(const std::filesystem::path& path) {
+  std::error_code gone;
+  const auto size = std::filesystem::file_size(path, gone);
+  if (gone || size == 0) return {};
+  std::array<unsigned char, 100> header{};
+  std::ifstream file(path, std::ios::binary);
+  file.read(reinterpret_cast<char*>(header.data()), header.size());
+  if (!file && !file.eof()) {
+    return fail(Fault::io, path.string() + ": cannot be read");
+  }
+  const bool whole = file.gcount() == 100;
+  if (!whole || std::memcmp(header.data(), "SQLite format 3", 16) != 0) {
+    return fail(Fault::input, path.string() +
+                                  ": is not a profile database (no SQLite "
+                                  "file); give another path");
+  }
+  const auto wal = std::filesystem::file_size(path.string() + "-wal", gone);
+  if (!gone && wal > 0) return {};  // the log may hold the missing pages
+  std::uint64_t page = (header[16] << 8U) | header[17];
+  if (page == 1) page = 65536;
+  std::uint64_t pages = 0;
+  for (std::size_t i = 28; i < 32; ++i) pages = (pages << 8U) | header[i];
+  if (size < page * pages) {
+    return fail(Fault::input,
+                fmt::format("{}: is truncated ({} of {} bytes); restore it or "
+                            "remove it to start a new one",
+                            path.string(), size, page * pages));
+  }
+  return {};
+}
+
+}  // namespace
+
+struct Database::Impl {
+  std::string path;
+  mutable SQLite::Database db;
+
+  explicit Impl(const std::string& file)
+      : path(file),
+        db(file, SQLite::OPEN_READWRITE | SQLite::OPEN_CREATE,
+           kBusyMilliseconds) {}
+
+  int pragma(const char* name) {
+    return db.execAndGet(std::string("PRAGMA ") + name).getInt();
+  }
+
+  /// Nothing stored: a new file, or one that another program made empty.
+  bool empty() {
+    return db.execAndGet("SELECT count(*) FROM sqlite_master").getInt() == 0;
+  }
+
+  Result<void> migrate() {
+    const int version = pragma("user_version");
+    const int application = pragma("application_id");
+    if (application != sql::kApplicationId && !(version == 0 && empty())) {
+      return fail(Fault::input,
+                  path + ": is an SQLite database, but not of profiles");
+    }
+    if (version > sql::kVersion) {
+      return fail(Fault::input,
+                  fmt::format("{}: has version {}, this program knows up to "
+                              "{}; use a newer program or another file",
+                              path, version, sql::kVersion));
+    }
+    if (version == sql::kVersion) return {};
+    // Another program may migrate at the same time: the lock comes first.
+    SQLite::Transaction whole(db, SQLite::TransactionBehavior::IMMEDIATE);
+    for (int v = pragma("user_version"); v < sql::kVersion; ++v) {
+      db.exec(text_of(sql::kMigrations[static_cast<std::size_t>(v)]));
+    }
+    db.exec(fmt::format("PRAGMA user_version = {}", sql::kVersion));
+    db.exec(fmt::format("PRAGMA application_id = {}", sql::kApplicationId));
+    whole.commit();
+    return {};
+  }
+
+  void add_devices(const Section& section) {
+    std::map<std::string, std::string> devices;
+    const auto see = [&](const auto& rows) {
+      for (const auto& row : rows) devices.try_emplace(row.device);
+    };
+    see(section.operators);
+    see(section.layers);
+    see(section.stages);
+    see(section.collectives);
+    for (auto& [name, architecture] : devices) {
+      architecture = architecture_of(name);
+    }
+    for (const DeviceName& device : section.devices) {
+      devices[device.name] = device.architecture;
+    }
+    SQLite::Statement add(db, text_of(sql::kAddDevice));
+    for (const auto& [name, architecture] : devices) {
+      add.reset();
+      add.bind(1, name);
+      add.bind(2, architecture);
+      add.exec();
+    }
+  }
+
+  std::int64_t add_source(const Source& source) {
+    SQLite::Statement add(db, text_of(sql::kAddSource));
+    int i = 1;
+    fields(source, [&](std::string_view, const std::string& value, Need) {
+      add.bind(i++, value);
+    });
+    add.exec();
+    SQLite::Statement find(db, text_of(sql::kSourceId));
+    find.bind(1, source.name);
+    find.executeStep();
+    return find.getColumn(0).getInt64();
+  }
+
+  /// False when interrupted.
+  template <typename Row>
+  bool add_rows(std::int64_t source, const Section& section,
+                const std::vector<Row>& rows, Written& written) {
+    if (rows.empty()) return true;
+    SQLite::Statement insert(db, text_of(table_of<Row>().insert));
+    SQLite::Statement same(db, text_of(table_of<Row>().same));
+    for (std::size_t i = 0; i < rows.size(); ++i) {
+      if (i % 256 == 0 && interrupted()) return false;
+      bind_row(insert, source, rows[i]);
+      if (insert.exec() == 1) {
+        ++written.inserted;
+        continue;
+      }
+      bind_row(same, source, rows[i]);
+      if (same.executeStep()) {
+        ++written.unchanged;
+        continue;
+      }
+      ++written.conflicts;
+      if (written.first_conflicts.size() < kMostShownConflicts) {
+        written.first_conflicts.push_back(fmt::format(
+            "{}: {}: source '{}' already holds other values for this key; "
+            "give the new measurement another source name",
+            section.source.file, describe(rows[i]), section.source.name));
+      }
+    }
+    return true;
+  }
+
+  template <typename Row>
+  static std::string describe(const Row& row) {
+    std::string text(kTable<Row>);
+    fields(row, [&](std::string_view name, const auto& value, Need) {
+      if (name == "time_s") return;
+      if (text.size() < 120) text += ' ' + to_text(value);
+    });
+    return text;
+  }
+};
+
+Database::Database(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+Database::Database(Database&&) noexcept = default;
+Database& Database::operator=(Database&&) noexcept = default;
+Database::~Database() = default;
+const std::string& Database::path() const { return impl_->path; }
+
+Result<Database> open_or_create(const std::filesystem::path& path) {
+  const bool memory = path == ":memory:";
+  std::error_code error;
+  if (!memory) {
+    if (std::filesystem::is_directory(path, error)) {
+      return fail(Fault::input, path.string() + ": is a folder");
+    }
+    TRY_DO(check_header(path));
+    if (path.has_parent_path()) {
+      std::filesystem::create_directories(path.parent_path(), error);
+      if (error) {
+        return fail(Fault::io,
+                    fmt::format("{}: cannot be created: {}",
+                                path.parent_path().string(), error.message()));
+      }
+    }
+  }
+  try {
+    auto impl = std::make_unique<Database::Impl>(path.string());
+    impl->db.exec(text_of(sql::kOpen));
+    TRY_DO(impl->migrate());
+    return Database(std::move(impl));
+  } catch (const SQLite::Exception& e) {
+    return fail(io_error(path.string(), e));
+  }
+}
+
+Result<Written> Database::store(const std::vector<Section>& sections) {
+  try {
+    Written written;
+    SQLite::Transaction whole(impl_->db,
+                              SQLite::TransactionBehavior::IMMEDIATE);
+    for (const Section& section : sections) {
+      impl_->add_devices(section);
+      const std::int64_t source = impl_->add_source(section.source);
+      const int before = written.inserted;
+      const bool done =
+          impl_->add_rows(source, section, section.operators, written) &&
+          impl_->add_rows(source, section, section.layers, written) &&
+          impl_->add_rows(source, section, section.stages, written) &&
+          impl_->add_rows(source, section, section.collectives, written);
+      if (!done) return fail(Fault::interrupted, "interrupted; nothing stored");
+      SQLite::Statement drop(impl_->db, text_of(sql::kDropEmptySource));
+      drop.bind(1, source);
+      drop.exec();
+      if (written.inserted == before) continue;
+      SQLite::Statement refresh(impl_->db, text_of(sql::kRefreshSource));
+      refresh.bind(1, section.source.file_hash);
+      refresh.bind(2, section.source.date);
+      refresh.bind(3, source);
+      refresh.exec();
+    }
+    whole.commit();
+    return written;
+  } catch (const SQLite::Exception& e) {
+    return fail(io_error(impl_->path, e));
+  }
+}
+
+Result<std::vector<StoredSource>> Database::sources() const {
+  try {
+    std::vector<StoredSource> all;
+    SQLite::Statement query(impl_->db, text_of(sql::kSources));
+    while (query.executeStep()) {
+      StoredSource& s = all.emplace_back();
+      s.id = query.getColumn(0).getInt64();
+      int i = 1;
+      fields(s.source, [&](std::string_view, std::string& value, Need) {
+        read_value(query.getColumn(i++), value);
+      });
+    }
+    return all;
+  } catch (const SQLite::Exception& e) {
+    return fail(io_error(impl_->path, e));
+  }
+}
+
+Result<std::vector<DeviceName>> Database::devices() const {
+  try {
+    std::vector<DeviceName> all;
+    SQLite::Statement query(impl_->db, text_of(sql::kDevices));
+    while (query.executeStep()) {
+      all.push_back(
+          {query.getColumn(0).getString(), query.getColumn(1).getString()});
+    }
+    return all;
+  } catch (const SQLite::Exception& e) {
+    return fail(io_error(impl_->path, e));
+  }
+}
+
+Result<std::vector<RowCount>> Database::counts() const {
+  try {
+    std::vector<RowCount> all;
+    SQLite::Statement query(impl_->db, text_of(sql::kCounts));
+    while (query.executeStep()) {
+      all.push_back(
+          {query.getColumn(0).getInt64(), query.getColumn(1).getString(),
+           query.getColumn(2).getString(), query.getColumn(3).getInt64()});
+    }
+    return all;
+  } catch (const SQLite::Exception& e) {
+    return fail(io_error(impl_->path, e));
+  }
+}
+
+template <typename Row>
+Result<std::vector<Stored<Row>>> Database::select(
+    std::string_view device, std::string_view source) const {
+  try {
+    std::vector<Stored<Row>> rows;
+    const std::size_t where =
+        (device.empty() ? 0U : 1U) + (source.empty() ? 0U : 2U);
+    SQLite::Statement query(impl_->db, text_of(table_of<Row>().select) +
+                                           text_of(sql::kWhere[where]));
+    if (!device.empty()) query.bind("?1", std::string(device));
+    if (!source.empty()) query.bind("?2", std::string(source));
+    while (query.executeStep()) {
+      Stored<Row>& stored = rows.emplace_back();
+      stored.source = query.getColumn(0).getInt64();
+      int i = 1;
+      std::string bad;
+      fields(stored.row, [&](std::string_view name, auto& value, Need) {
+        if (!read_value(query.getColumn(i++), value)) bad = name;
+      });
+      if (!bad.empty() || problem_of(stored.row)) {
+        return fail(
+            Fault::input,
+            fmt::format("{}: table {} holds a row with a wrong {}", impl_->path,
+                        kTable<Row>, bad.empty() ? "value" : bad));
+      }
+    }
+    return rows;
+  } catch (const SQLite::Exception& e) {
+    return fail(io_error(impl_->path, e));
+  }
+}
+
+template <typename Row>
+Result<std::vector<std::string>> Database::measured() const {
+  try {
+    std::vector<std::string> names;
+    SQLite::Statement query(impl_->db, text_of(table_of<Row>().measured));
+    while (query.executeStep()) names.push_back(query.getColumn(0).getString());
+    return names;
+  } catch (const SQLite::Exception& e) {
+    return fail(io_error(impl_->path, e));
+  }
+}
+
+template Result<std::vector<Stored<OperatorRow>>> Database::select(
+    std::string_view, std::string_view) const;
+template Result<std::vector<Stored<LayerRow>>> Database::select(
+    std::string_view, std::string_view) const;
+template Result<std::vector<Stored<StageRow>>> Database::select(
+    std::string_view, std::string_view) const;
+template Result<std::vector<Stored<CollectiveRow>>> Database::select(
+    std::string_view, std::string_view) const;
+template Result<std::vector<std::string>> Database::measured<OperatorRow>()
+    const;
+template Result<std::vector<std::string>> Database::measured<LayerRow>() const;
+template Result<std::vector<std::string>> Database::measured<StageRow>() const;
+template Result<std::vector<std::string>> Database::measured<CollectiveRow>()
+    const;
+
+}  // namespace troupe::profiles

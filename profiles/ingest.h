@@ -1,0 +1,57 @@
+// Getting measurements into a database: our own formats and those of other
+// projects, told apart by their content.
+#pragma once
+
+#include <filesystem>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/result.h"
+#include "profiles/database.h"
+
+namespace troupe::profiles {
+
+/// What one ingest did. Rows that say nothing new count as unchanged.
+struct IngestReport {
+  int inserted = 0;
+  int unchanged = 0;
+  int rejected = 0;
+  std::vector<std::string> rejections;  ///< "file:line: reason", the first 50
+};
+
+enum class Format : std::uint8_t {
+  automatic,
+  own_csv,
+  own_json,
+  scheme_pool,     ///< Hydraulis, HSPMD: strategies with a, b, c
+  layer_profiles,  ///< FASOP, AMP
+  vidur_compute,
+  vidur_network,
+  vtrain_allreduce,
+  simumax,
+  sailor_layers,
+};
+std::string_view name_of(Format format);
+std::optional<Format> parse_format(std::string_view name);
+
+/// What a foreign file does not say itself.
+struct IngestOptions {
+  Format format = Format::automatic;
+  std::string device;  ///< a device kind; overrides the file's own
+  std::string source;  ///< name of the source; else made from the file
+};
+
+/// Reads a file into the database, in one transaction.
+///
+/// Errors: input for a file of no known format or one that cannot be read as
+///         a whole; io from the database. Nothing is stored then. Single bad
+///         rows are refused with a reason and counted.
+Result<IngestReport> ingest(Database& database,
+                            const std::filesystem::path& path,
+                            const IngestOptions& options = {});
+
+/// All shipped measurements (profiles/data), in one transaction.
+Result<IngestReport> ingest_shipped(Database& database);
+
+}  // namespace troupe::profiles
