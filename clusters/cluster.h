@@ -2,6 +2,8 @@
 // bandwidth and latency. Nothing of models.
 #pragma once
 
+#include <array>
+#include <cstdint>
 #include <map>
 #include <string>
 #include <vector>
@@ -25,17 +27,22 @@ struct DeviceKind {
   std::map<kernels::DType, FlopRate> peak;  ///< dense, per dtype
   Bytes memory;
   Bandwidth memory_bandwidth;
+  Bandwidth nvlink;            ///< all its NVLinks, one direction; 0 when none
+  bool nvlink_bridge = false;  ///< a card whose NVLink only bridges pairs
+  Bandwidth pcie;              ///< its slot, one direction, nominal
   int sm_count = 0;
   double price_per_hour = 0;  ///< USD per device, 0 when unknown
+
+  bool operator==(const DeviceKind&) const = default;
 };
 
 /// What a link is made of; efficiency curves and reports go by class.
 enum class LinkClass : std::uint8_t {
-  nvlink,   ///< a GPU's port into NVSwitch or an NVLink mesh
-  pcie,     ///< a GPU's PCIe slot
-  bridge,   ///< a PCIe switch's uplink, or the path between sockets
-  nic,      ///< a network card, one direction
-  fabric,   ///< leaf and spine of the network between nodes
+  nvlink,  ///< a GPU's port into NVSwitch or an NVLink mesh
+  pcie,    ///< a GPU's PCIe slot
+  bridge,  ///< a PCIe switch's uplink, or the path between sockets
+  nic,     ///< a network card, one direction
+  fabric,  ///< leaf and spine of the network between nodes
 };
 std::string_view name_of(LinkClass link_class);
 
@@ -60,9 +67,29 @@ struct Node {
   double price_per_hour = 0;  ///< USD per node; 0 when unknown
 };
 
-/// The links a message crosses, in order; at most 8.
+/// A list of at most 8 links that allocates nothing; the longest route is
+/// slot, switch, card, leaf and the same again on the other side.
+class LinkList {
+ public:
+  static constexpr std::size_t kMost = 8;
+
+  /// Requires: size() < kMost.
+  void push_back(LinkId link) { links_[count_++] = link; }
+  std::size_t size() const { return count_; }
+  bool empty() const { return count_ == 0; }
+  LinkId operator[](std::size_t i) const { return links_[i]; }
+  const LinkId* begin() const { return links_.data(); }
+  const LinkId* end() const { return links_.data() + count_; }
+  bool operator==(const LinkList&) const = default;
+
+ private:
+  std::array<LinkId, kMost> links_{};
+  std::uint32_t count_ = 0;
+};
+
+/// The links a message crosses, in order.
 struct Route {
-  std::vector<LinkId> links;
+  LinkList links;
   Time latency;  ///< sum over the links
 };
 
@@ -76,6 +103,8 @@ class Cluster {
   std::vector<Node> nodes;
   std::vector<Device> devices;
   std::vector<Link> links;
+  /// What looked odd while reading, such as a peak like a sparse figure.
+  std::vector<std::string> warnings;
 
   const DeviceKind& kind_of(DeviceId device) const {
     return kinds[devices[device.at()].kind.at()];
@@ -84,16 +113,24 @@ class Cluster {
     return devices[a.at()].node == devices[b.at()].node;
   }
   /// Links from `from` to `to`; empty with zero latency when they are equal.
+  ///
+  /// Model: the same NVLink group: out and in port. Else the same node: PCIe
+  ///        slots, with the switch uplinks and the path between sockets where
+  ///        they differ. Else: slot (unless the NIC has its own path) and the
+  ///        uplink of its switch if the NIC is at the root, NIC out, leaf up
+  ///        and down when the leaves differ and are oversubscribed, NIC in and
+  ///        the way to the slot.
   Route route(DeviceId from, DeviceId to) const;
 
   /// How a device reaches its node and the network; filled by the reader.
   struct Port {
     LinkId nvlink_out, nvlink_in;  ///< invalid when there is no NVLink
-    int nvlink_group = -1;         ///< equal groups reach each other
+    int nvlink_group = -1;         ///< equal groups reach each other; global
     LinkId pcie_out, pcie_in;
-    int pcie_switch = -1;  ///< switch within the node, -1 for the root
-    LinkId nic_out, nic_in;
+    int pcie_switch = -1;         ///< switch within the node, -1 for the root
+    LinkId nic_out, nic_in;       ///< invalid when it has no network
     bool nic_behind_pcie = true;  ///< false when the NIC has its own path
+    bool nic_at_root = false;     ///< the way to it crosses switch uplinks
     int leaf = -1;                ///< network switch of its NIC
   };
   struct PcieSwitch {
@@ -102,7 +139,7 @@ class Cluster {
   };
   struct NodePaths {
     std::vector<PcieSwitch> switches;
-    LinkId socket_out, socket_in;  ///< between the two sockets, if modelled
+    LinkId socket_out, socket_in;  ///< socket 0 to 1 and back, if modelled
   };
   struct Leaf {
     LinkId up_out, up_in;  ///< to the spine; invalid when not a bottleneck
@@ -112,7 +149,12 @@ class Cluster {
   std::vector<Leaf> leaves;
 };
 
-/// Sum of the devices' dense peaks for `dtype`.
+/// Sum of the devices' dense peaks for `dtype`; a kind without the dtype
+/// adds nothing.
 FlopRate peak_of(const Cluster& cluster, kernels::DType dtype);
+
+/// "8 x h20 per node, 96 nodes, 400 Gbit/s per GPU + ...": the short form
+/// that `read_cluster` understands, with kinds, counts and network cards.
+std::string describe(const Cluster& cluster);
 
 }  // namespace troupe::clusters
