@@ -8,9 +8,11 @@
 #include <xxhash.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
+#include <utility>
 #include <vector>
 
 #include "base/text.h"
@@ -31,6 +33,7 @@ struct Descriptor {
   }
 };
 
+/// Writes all of it, whatever the system takes at a time.
 bool write_all(int fd, std::string_view text) {
   while (!text.empty()) {
     const ssize_t n = ::write(fd, text.data(), text.size());
@@ -41,6 +44,16 @@ bool write_all(int fd, std::string_view text) {
   return true;
 }
 
+/// /dev/stdout, a pipe: written to, never replaced by a file.
+Result<void> write_device(const fs::path& path, std::string_view text) {
+  const Descriptor file(::open(path.c_str(), O_WRONLY | O_CLOEXEC));
+  if (file.fd < 0 || !write_all(file.fd, text)) {
+    return fail(Fault::io, fmt::format("cannot write {}: {}", path.string(),
+                                       std::strerror(errno)));
+  }
+  return {};
+}
+
 }  // namespace
 
 Result<std::string> read_file(const fs::path& path, Bytes most) {
@@ -49,7 +62,7 @@ Result<std::string> read_file(const fs::path& path, Bytes most) {
     return fail(Fault::input, fmt::format("cannot read {}: {}", path.string(),
                                           std::strerror(errno)));
   }
-  struct stat info {};
+  struct stat info{};
   if (::fstat(file.fd, &info) == 0 && S_ISDIR(info.st_mode)) {
     return fail(Fault::input,
                 fmt::format("{} is a folder, not a file", path.string()));
@@ -72,9 +85,23 @@ Result<std::string> read_file(const fs::path& path, Bytes most) {
   }
 }
 
-Result<void> write_file(const fs::path& path, std::string_view text) {
-  const std::string temporary =
-      fmt::format("{}.tmp{}", path.string(), ::getpid());
+Result<void> write_file(const fs::path& given, std::string_view text) {
+  std::error_code ignored;
+  // A link is followed, so that what it names is replaced, not the link.
+  const fs::path target = fs::is_symlink(given, ignored)
+                              ? fs::weakly_canonical(given, ignored)
+                              : given;
+  const fs::path& path = target.empty() ? given : target;
+  if (fs::is_directory(path, ignored)) {
+    return fail(Fault::io,
+                fmt::format("{} is a folder, not a file", path.string()));
+  }
+  if (fs::exists(path, ignored) && !fs::is_regular_file(path, ignored)) {
+    return write_device(path, text);
+  }
+  static std::atomic<int> counter{0};
+  const std::string temporary = fmt::format("{}.tmp{}-{}", path.string(),
+                                            ::getpid(), counter.fetch_add(1));
   const auto give_up = [&](const char* what) {
     const int reason = errno;
     ::unlink(temporary.c_str());
@@ -82,11 +109,13 @@ Result<void> write_file(const fs::path& path, std::string_view text) {
                                        std::strerror(reason)));
   };
   {
-    const Descriptor file(::open(temporary.c_str(),
-                                 O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC,
-                                 0644));
+    Descriptor file(::open(temporary.c_str(),
+                           O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644));
     if (file.fd < 0) return give_up("create");
     if (!write_all(file.fd, text)) return give_up("write");
+    // Some file systems report a full disk only here.
+    if (::fsync(file.fd) != 0 && errno != EINVAL) return give_up("write");
+    if (::close(std::exchange(file.fd, -1)) != 0) return give_up("write");
   }
   if (::rename(temporary.c_str(), path.c_str()) != 0) return give_up("replace");
   return {};

@@ -18,7 +18,8 @@ Result<std::string> read_file(const std::filesystem::path& path,
                               Bytes most = Bytes{std::int64_t{256} << 20});
 
 /// Writes through a temporary file and a rename, so that an interruption or
-/// a full disk leaves either the old file or the new one.
+/// a full disk leaves either the old file or the new one. A link is followed;
+/// a device or pipe is written to as it is.
 ///
 /// Errors: io, with the system's reason; the temporary file is removed.
 Result<void> write_file(const std::filesystem::path& path,

@@ -5,17 +5,25 @@
 namespace troupe {
 
 void Findings::error(std::string where, std::string message) {
-  all_.push_back({Severity::error, std::move(where), std::move(message)});
+  add({Severity::error, std::move(where), std::move(message)});
   ++errors_;
 }
 
 void Findings::warning(std::string where, std::string message) {
-  all_.push_back({Severity::warning, std::move(where), std::move(message)});
+  add({Severity::warning, std::move(where), std::move(message)});
 }
 
 void Findings::append(const Findings& more) {
-  all_.insert(all_.end(), more.all_.begin(), more.all_.end());
+  for (const Finding& finding : more.all_) add(finding);
   errors_ += more.errors_;
+}
+
+void Findings::add(Finding finding) {
+  // An error is never lost to earlier warnings.
+  const bool only_error = finding.severity == Severity::error && errors_ == 0;
+  if (all_.size() < kMostKept || only_error) {
+    all_.push_back(std::move(finding));
+  }
 }
 
 std::vector<Finding> Findings::warnings() const {
@@ -32,13 +40,13 @@ Error Findings::to_error(Fault fault) const {
   std::size_t shown = 0;
   for (const Finding& f : all_) {
     if (f.severity != Severity::error) continue;
-    if (shown == kMost) {
-      text += fmt::format("\n... and {} more", errors_ - kMost);
-      break;
-    }
+    if (shown == kMost) break;
     if (shown > 0) text += '\n';
     text += to_line(f);
     ++shown;
+  }
+  if (errors_ > shown) {
+    text += fmt::format("\n... and {} more", errors_ - shown);
   }
   return {fault, text};
 }

@@ -18,7 +18,8 @@ struct Finding {
   bool operator==(const Finding&) const = default;
 };
 
-/// A list of findings in the order they were met.
+/// A list of findings in the order they were met. Hostile input may have
+/// millions of problems: only the first thousand are kept, all are counted.
 class Findings {
  public:
   void error(std::string where, std::string message);
@@ -34,6 +35,9 @@ class Findings {
   Error to_error(Fault fault = Fault::input) const;
 
  private:
+  static constexpr std::size_t kMostKept = 1000;
+  void add(Finding finding);
+
   std::vector<Finding> all_;
   std::size_t errors_ = 0;
 };

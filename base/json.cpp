@@ -14,28 +14,80 @@ namespace {
 
 constexpr int kDeepest = 64;
 
+/// Reads text and notes how far, so that a problem which the parser reports
+/// without a position still has one.
+class CountingReader {
+ public:
+  using iterator_category = std::input_iterator_tag;
+  using value_type = char;
+  using difference_type = std::ptrdiff_t;
+  using pointer = const char*;
+  using reference = const char&;
+
+  CountingReader(const char* at, const char** furthest)
+      : at_(at), furthest_(furthest) {}
+  reference operator*() const { return *at_; }
+  CountingReader& operator++() {
+    *furthest_ = ++at_;
+    return *this;
+  }
+  CountingReader operator++(int) {
+    CountingReader before = *this;
+    ++*this;
+    return before;
+  }
+  bool operator==(const CountingReader& other) const {
+    return at_ == other.at_;
+  }
+
+ private:
+  const char* at_;
+  const char** furthest_;
+};
+
 /// Watches a parse for what the parser itself lets pass.
 struct Watcher {
+  const char** reached = nullptr;
+  const char* problem_at = nullptr;
   std::vector<std::unordered_set<std::string>> keys;
   std::string problem;
 
+  void found(std::string what) {
+    if (!problem.empty()) return;
+    problem = std::move(what);
+    problem_at = *reached;
+  }
+
   bool operator()(int depth, Json::parse_event_t event, Json& parsed) {
     using Event = Json::parse_event_t;
-    if (depth > kDeepest && problem.empty()) {
-      problem = fmt::format("nested deeper than {} levels", kDeepest);
+    if (depth > kDeepest) {
+      found(fmt::format("nested deeper than {} levels", kDeepest));
     }
     if (event == Event::object_start) keys.emplace_back();
     if (event == Event::object_end && !keys.empty()) keys.pop_back();
     if (event == Event::key && !keys.empty()) {
       const std::string key = parsed.get<std::string>();
-      if (!keys.back().insert(key).second && problem.empty()) {
-        problem = fmt::format("key '{}' appears twice in one object",
-                              excerpt(key));
+      if (!keys.back().insert(key).second) {
+        found(
+            fmt::format("key '{}' appears twice in one object", excerpt(key)));
       }
     }
     return problem.empty();
   }
 };
+
+/// Where a comment that starts at `i` ends; `i` itself when none starts.
+std::size_t after_comment(std::string_view text, std::size_t i) {
+  const std::string_view rest = text.substr(i);
+  std::size_t end = i;
+  if (rest.starts_with("//")) {
+    end = text.find('\n', i);
+  } else if (rest.starts_with("/*")) {
+    end = text.find("*/", i + 2);
+    if (end != text.npos) end += 2;
+  }
+  return std::min(end, text.size());
+}
 
 /// The nesting depth of the text, without parsing it.
 int depth_of(std::string_view text) {
@@ -47,6 +99,8 @@ int depth_of(std::string_view text) {
     if (in_string) {
       if (c == '\\') ++i;
       if (c == '"') in_string = false;
+    } else if (c == '/' && after_comment(text, i) > i) {
+      i = after_comment(text, i) - 1;
     } else if (c == '"') {
       in_string = true;
     } else if (c == '[' || c == '{') {
@@ -65,7 +119,8 @@ std::string position(std::string_view text, std::size_t byte) {
   const std::size_t start = before.rfind('\n');
   const std::size_t column =
       byte - (start == std::string_view::npos ? 0 : start + 1);
-  return fmt::format("line {}, column {}", line, std::max<std::size_t>(column, 1));
+  return fmt::format("line {}, column {}", line,
+                     std::max<std::size_t>(column, 1));
 }
 
 std::string shown(const Json& value) {
@@ -79,12 +134,21 @@ Result<Json> parse_json(std::string_view text, std::string_view name) {
     return fail(Fault::input, fmt::format("{}: nested deeper than {} levels",
                                           name, kDeepest));
   }
+  const char* const begin = text.data();
+  const char* reached = begin;
+  const auto place = [&](const char* at) {
+    return position(text, static_cast<std::size_t>(at - begin));
+  };
   Watcher watcher;
+  watcher.reached = &reached;
   try {
-    Json json = Json::parse(text.begin(), text.end(), std::ref(watcher), true,
-                            true);
+    Json json = Json::parse(CountingReader(begin, &reached),
+                            CountingReader(begin + text.size(), &reached),
+                            std::ref(watcher), true, true);
     if (!watcher.problem.empty()) {
-      return fail(Fault::input, fmt::format("{}: {}", name, watcher.problem));
+      return fail(Fault::input,
+                  fmt::format("{}: {}: {}", name, place(watcher.problem_at),
+                              watcher.problem));
     }
     return json;
   } catch (const Json::parse_error& e) {
@@ -96,8 +160,12 @@ Result<Json> parse_json(std::string_view text, std::string_view name) {
                 fmt::format("{}: not valid JSON at {}: {}", name,
                             position(text, e.byte), excerpt(what, 160)));
   } catch (const Json::exception& e) {
-    return fail(Fault::input, fmt::format("{}: not valid JSON: {}", name,
-                                          excerpt(e.what(), 160)));
+    std::string what = e.what();
+    if (const auto end = what.find("] "); end != std::string::npos) {
+      what = what.substr(end + 2);
+    }
+    return fail(Fault::input, fmt::format("{}: not valid JSON at {}: {}", name,
+                                          place(reached), excerpt(what, 160)));
   }
 }
 
@@ -113,8 +181,8 @@ std::string to_text(const Json& json) {
 std::optional<std::int64_t> whole_number(const Json& value) {
   if (value.is_number_unsigned()) {
     const auto u = value.get<std::uint64_t>();
-    if (u > static_cast<std::uint64_t>(
-                std::numeric_limits<std::int64_t>::max())) {
+    if (u >
+        static_cast<std::uint64_t>(std::numeric_limits<std::int64_t>::max())) {
       return {};
     }
     return static_cast<std::int64_t>(u);
@@ -129,13 +197,12 @@ std::optional<std::int64_t> whole_number(const Json& value) {
   return {};
 }
 
-JsonObject::JsonObject(const Json& value, std::string where,
-                       Findings& findings)
+JsonObject::JsonObject(const Json& value, std::string where, Findings& findings)
     : value_(&value), where_(std::move(where)), findings_(&findings) {
   static const Json empty = Json::object();
   if (!value.is_object()) {
-    findings.error(where_, fmt::format("expected an object, found {}",
-                                       shown(value)));
+    findings.error(where_,
+                   fmt::format("expected an object, found {}", shown(value)));
     value_ = &empty;
   }
 }
@@ -195,7 +262,8 @@ double JsonObject::real(std::string_view key, RealLimits limits,
   if (!value) return otherwise;
   const double d = value->is_number() ? value->get<double>() : NAN;
   if (!std::isfinite(d) || d < limits.least || d > limits.most) {
-    const bool positive = limits.least > 0 && limits.least < 1e-200;
+    const bool positive =
+        limits.least > 0 && limits.least < 1e-200 && limits.most >= 1e300;
     wrong(key, positive ? std::string("a number above 0")
                : limits.least == 0 && limits.most >= 1e300
                    ? std::string("a number of 0 or more")
@@ -239,11 +307,11 @@ std::vector<std::int64_t> JsonObject::integers(std::string_view key,
   for (std::size_t i = 0; i < value->size(); ++i) {
     const auto number = whole_number((*value)[i]);
     if (!number || *number < limits.least || *number > limits.most) {
-      findings_->error(fmt::format("{}/{}", where(key), i),
-                       fmt::format("expected a whole number from {} to {}, "
-                                   "found {}",
-                                   limits.least, limits.most,
-                                   shown((*value)[i])));
+      findings_->error(
+          fmt::format("{}/{}", where(key), i),
+          fmt::format("expected a whole number from {} to {}, "
+                      "found {}",
+                      limits.least, limits.most, shown((*value)[i])));
     }
     out.push_back(number.value_or(limits.least));
   }
@@ -280,8 +348,8 @@ std::string JsonObject::choice_text(std::string_view key,
   if (!value) return {};
   const std::string given = value->is_string() ? value->get<std::string>() : "";
   if (std::find(names.begin(), names.end(), given) == names.end()) {
-    wrong(key, fmt::format("one of {}{}", join(names),
-                           did_you_mean(given, names)));
+    wrong(key,
+          fmt::format("one of {}{}", join(names), did_you_mean(given, names)));
   }
   return given;
 }

@@ -23,8 +23,8 @@ using Json = nlohmann::json;
 
 /// Parses text (comments allowed). `name` stands for the file in messages.
 ///
-/// Errors: input, with line and column, for bad syntax, repeated keys,
-///         nesting over 64 levels, or numbers that overflow.
+/// Errors: input, with line and column, for bad syntax, repeated keys or
+///         numbers that overflow; for nesting over 64 levels.
 Result<Json> parse_json(std::string_view text, std::string_view name);
 Result<Json> read_json(const std::filesystem::path& path);
 
@@ -77,8 +77,7 @@ class JsonObject {
   /// The elements of a list of objects; missing gives an empty list when
   /// `optional`.
   std::vector<JsonObject> objects(std::string_view key, bool optional = false);
-  std::optional<JsonObject> object(std::string_view key,
-                                   bool optional = false);
+  std::optional<JsonObject> object(std::string_view key, bool optional = false);
   /// The value as it is (marked known), or null when missing.
   const Json* raw(std::string_view key);
 
@@ -89,8 +88,7 @@ class JsonObject {
               std::optional<Enum> fallback = {}) {
     std::vector<std::string> names;
     for (const auto& [word, value] : words) names.emplace_back(word);
-    const std::string given =
-        choice_text(key, names, fallback.has_value());
+    const std::string given = choice_text(key, names, fallback.has_value());
     for (const auto& [word, value] : words) {
       if (given == word) return value;
     }

@@ -43,10 +43,9 @@ void Progress::update(std::int64_t done, std::string_view text) {
   last_ = now;
   last_tenth_ = tenth;
   const double spent = std::chrono::duration<double>(now - start_).count();
-  const double left =
-      done > 0 ? spent * static_cast<double>(total_ - done) /
-                     static_cast<double>(done)
-               : 0.0;
+  const double left = done > 0 ? spent * static_cast<double>(total_ - done) /
+                                     static_cast<double>(done)
+                               : 0.0;
   fmt::print(stderr, "{}[{}/{}] {} {}({:.0f} s left){}",
              terminal_ ? "\r\x1b[K" : "", done, total_, title_,
              text.empty() ? "" : fmt::format("{} ", text), left,

@@ -13,8 +13,7 @@ class Progress {
  public:
   /// Nothing is shown unless stderr is a terminal or `always` is set; then
   /// without a terminal a line is printed at each tenth.
-  explicit Progress(std::string title, std::int64_t total,
-                    bool always = false);
+  explicit Progress(std::string title, std::int64_t total, bool always = false);
   Progress(const Progress&) = delete;
   Progress& operator=(const Progress&) = delete;
   ~Progress();

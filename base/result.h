@@ -44,14 +44,14 @@ void check(bool condition, std::string_view what);
 
 #define TROUPE_CAT_(a, b) a##b
 #define TROUPE_CAT(a, b) TROUPE_CAT_(a, b)
-#define TROUPE_TRY_(result, declaration, ...)                   \
-  auto result = (__VA_ARGS__);                                  \
+#define TROUPE_TRY_(result, declaration, ...)                    \
+  auto result = (__VA_ARGS__);                                   \
   if (!result) return ::troupe::fail(std::move(result).error()); \
   declaration = *std::move(result)
 /// TRY(Model model, read_model(path)); returns the error to the caller.
 #define TRY(declaration, ...) \
   TROUPE_TRY_(TROUPE_CAT(try_result_, __LINE__), declaration, __VA_ARGS__)
 /// TRY_DO(validate(model)); for a Result<void>.
-#define TRY_DO(...)                                          \
-  if (auto try_do_result = (__VA_ARGS__); !try_do_result)    \
+#define TRY_DO(...)                                       \
+  if (auto try_do_result = (__VA_ARGS__); !try_do_result) \
   return ::troupe::fail(std::move(try_do_result).error())

@@ -10,6 +10,11 @@
 namespace troupe {
 namespace {
 
+char lower(char c) {
+  return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
+}
+
+/// Levenshtein's, letter case ignored.
 std::size_t edit_distance(std::string_view a, std::string_view b) {
   std::vector<std::size_t> row(b.size() + 1);
   std::iota(row.begin(), row.end(), std::size_t{0});
@@ -17,12 +22,25 @@ std::size_t edit_distance(std::string_view a, std::string_view b) {
     std::size_t diagonal = row[0];
     row[0] = i + 1;
     for (std::size_t j = 0; j < b.size(); ++j) {
-      const std::size_t keep = diagonal + (a[i] == b[j] ? 0 : 1);
+      const std::size_t keep = diagonal + (lower(a[i]) == lower(b[j]) ? 0 : 1);
       diagonal = row[j + 1];
       row[j + 1] = std::min({keep, row[j] + 1, row[j + 1] + 1});
     }
   }
   return row.back();
+}
+
+/// Three significant digits, more before the point, no trailing zeros.
+std::string three_digits(double value) {
+  const double size = std::abs(value);
+  const int decimals = size >= 99.95 ? 0 : size >= 9.995 ? 1 : 2;
+  std::string out = fmt::format("{:.{}f}", value, decimals);
+  if (size != 0 && size < 0.9995) out = fmt::format("{:.3g}", value);
+  if (out.find('.') != std::string::npos && out.find('e') == out.npos) {
+    out.erase(out.find_last_not_of('0') + 1);
+    if (out.back() == '.') out.pop_back();
+  }
+  return out;
 }
 
 }  // namespace
@@ -37,6 +55,8 @@ std::string closest(std::string_view word,
   for (const std::string& c : candidates) {
     if (c.size() > word.size() + limit) continue;
     const std::size_t d = edit_distance(word, c);
+    // Nothing is close to a word that shares no letter with it.
+    if (d >= std::max(word.size(), c.size())) continue;
     if (d < best_distance) {
       best = c;
       best_distance = d;
@@ -59,10 +79,11 @@ std::string join(std::span<const std::string> words,
 std::string human(Time time) {
   const double s = to_seconds(time);
   const double size = std::abs(s);
-  if (size >= 1.0) return fmt::format("{:.3f} s", s);
-  if (size >= 1e-3) return fmt::format("{:.2f} ms", s * 1e3);
-  if (size >= 1e-6) return fmt::format("{:.2f} us", s * 1e6);
-  return fmt::format("{:.0f} ns", s * 1e9);
+  // The bounds are where rounding to three digits reaches the next unit.
+  if (size >= 0.9995) return three_digits(s) + " s";
+  if (size >= 0.9995e-3) return three_digits(s * 1e3) + " ms";
+  if (size >= 0.9995e-6) return three_digits(s * 1e6) + " us";
+  return three_digits(s * 1e9) + " ns";
 }
 
 std::string human(Bytes bytes) {
@@ -73,23 +94,28 @@ std::string human(Bytes bytes) {
     v /= 1024;
     ++unit;
   }
-  if (unit == 0) return fmt::format("{:.0f} B", v);
-  return fmt::format("{:.2f} {}", v, kUnits[unit]);
+  return fmt::format("{} {}", three_digits(v), kUnits[unit]);
 }
 
 std::string human_count(double value, std::string_view unit) {
   static constexpr std::array kPrefix{"", "k", "M", "G", "T", "P", "E"};
   std::size_t prefix = 0;
-  while (std::abs(value) >= 1000 && prefix + 1 < kPrefix.size()) {
+  while (std::abs(value) >= 999.5 && prefix + 1 < kPrefix.size()) {
     value /= 1000;
     ++prefix;
   }
-  return fmt::format("{:.3g} {}{}", value, kPrefix[prefix], unit);
+  return fmt::format("{} {}{}", three_digits(value), kPrefix[prefix], unit);
 }
 
 std::string excerpt(std::string_view text, std::size_t most) {
   std::string out;
-  for (const char c : text.substr(0, most)) {
+  std::size_t end = std::min(most, text.size());
+  // Not in the middle of a UTF-8 character.
+  for (int back = 0; back < 3 && end > 0 && end < text.size(); ++back) {
+    if ((static_cast<unsigned char>(text[end]) & 0xC0) != 0x80) break;
+    --end;
+  }
+  for (const char c : text.substr(0, end)) {
     out += static_cast<unsigned char>(c) < 0x20 || c == 0x7f ? '?' : c;
   }
   if (text.size() > most) out += "...";

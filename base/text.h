@@ -10,8 +10,9 @@
 
 namespace troupe {
 
-/// The candidate closest to `word` by edit distance, or empty when none is
-/// within a third of its length (at least 2 edits for words of 4 or more).
+/// The candidate closest to `word` by edit distance, letter case ignored, or
+/// empty when none is within a third of its length (at least 2 edits for
+/// words of 4 or more) or shares a letter with it.
 std::string closest(std::string_view word,
                     std::span<const std::string> candidates);
 
@@ -30,7 +31,7 @@ std::string human(Bytes bytes);
 /// "12.3 PFLOP", with the prefix that leaves one to three digits.
 std::string human_count(double value, std::string_view unit);
 
-/// `text` cut to `most` bytes with "..." at the end, control characters
+/// `text` cut to at most `most` bytes with "..." at the end, control characters
 /// shown as '?': for echoing hostile input in a message.
 std::string excerpt(std::string_view text, std::size_t most = 60);
 

@@ -7,6 +7,7 @@
 #include <compare>
 #include <cstdint>
 #include <limits>
+#include <type_traits>
 
 namespace troupe {
 
@@ -24,15 +25,28 @@ struct Quantity {
   friend constexpr Quantity operator-(Quantity a, Quantity b) {
     return {a.v - b.v};
   }
+  /// A whole-number quantity times a real number rounds half away from zero
+  /// and saturates.
   template <typename N>
     requires std::is_arithmetic_v<N>
   friend constexpr Quantity operator*(Quantity a, N n) {
-    return {static_cast<Rep>(a.v * static_cast<Rep>(n))};
+    if constexpr (std::is_integral_v<Rep> && std::is_floating_point_v<N>) {
+      return {rounded(static_cast<double>(a.v) * static_cast<double>(n))};
+    } else {
+      return {static_cast<Rep>(a.v * static_cast<Rep>(n))};
+    }
   }
   template <typename N>
     requires std::is_arithmetic_v<N>
   friend constexpr Quantity operator*(N n, Quantity a) {
     return a * n;
+  }
+
+ private:
+  static constexpr Rep rounded(double value) {
+    if (!(value < 9.2e18)) return std::numeric_limits<Rep>::max();
+    if (value < -9.2e18) return std::numeric_limits<Rep>::min();
+    return static_cast<Rep>(value < 0 ? value - 0.5 : value + 0.5);
   }
 };
 
@@ -57,9 +71,7 @@ inline Time seconds(double s) {
   if (ps < -9.2e18) return {std::numeric_limits<std::int64_t>::min()};
   return {std::llround(ps)};
 }
-constexpr double to_seconds(Time t) {
-  return static_cast<double>(t.v) * 1e-12;
-}
+constexpr double to_seconds(Time t) { return static_cast<double>(t.v) * 1e-12; }
 
 inline double operator/(Bytes a, Bytes b) {
   return static_cast<double>(a.v) / static_cast<double>(b.v);
