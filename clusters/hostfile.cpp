@@ -227,9 +227,8 @@ class SlurmList {
   std::vector<Host> hosts_;
 };
 
-/// The number in "8", "h100:8", "gpu:h100:8" or "8(x4)".
+/// The number in "8", "h100:8" or "gpu:h100:8".
 std::string_view gpu_count(std::string_view value) {
-  value = value.substr(0, value.find('('));
   const std::size_t colon = value.rfind(':');
   return colon == value.npos ? value : value.substr(colon + 1);
 }

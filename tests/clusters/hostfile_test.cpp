@@ -98,6 +98,8 @@ TEST(SlurmHosts, RefuseBadAndHugeLists) {
               HasSubstr("bad range"));
   EXPECT_THAT(error_of("n[0000000000000000000000001]", slurm),
               HasSubstr("bad range"));
+  EXPECT_THAT(error_of("SLURM_GPUS_PER_NODE=8(x2),4\nn1", slurm),
+              HasSubstr("line 1: expected slots"));
   EXPECT_THAT(error_of("SLURM_JOB_ID=7", slurm), HasSubstr("no hosts"));
 }
 

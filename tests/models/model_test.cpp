@@ -113,6 +113,28 @@ TEST(Parameters, OfHotspaModelsMatchItsList) {
   check_reference("hotspa", "parameters_vocab_30592");
 }
 
+// Its list has shapes only; the count follows HSPMD's formula with a
+// vocabulary of 30592: RMSNorm, untied, no biases.
+TEST(Parameters, OfHydraulisModelsMatchItsShapes) {
+  const auto path =
+      shared_folder() / "seeds-data/hydraulis/paper_exp_configs.json";
+  if (!std::filesystem::exists(path)) {
+    GTEST_SKIP() << path << " is not here";
+  }
+  const Result<Json> json = read_json(path);
+  ASSERT_TRUE(json) << json.error().message;
+  const auto vocab = (*json)["common"]["vocab_size"].get<std::int64_t>();
+  for (const auto& [size, entry] : (*json)["models"].items()) {
+    const auto layers = entry["num_layers"].get<std::int64_t>();
+    const auto h = entry["hidden_size"].get<std::int64_t>();
+    const auto ffn = entry["ffn_hidden_size"].get<std::int64_t>();
+    const Model model = shipped("hydraulis-" + size);
+    EXPECT_EQ(parameters(model),
+              layers * (4 * h * h + 3 * h * ffn + 2 * h) + 2 * vocab * h + h);
+    EXPECT_EQ(model.heads, entry["num_heads"].get<int>());
+  }
+}
+
 // The column biases are cut by tensor parallelism, the row biases are not:
 // GPT-2 layer with h = 1024 has 3 h + 4 h cut, h + h repeated, 4 h of norms.
 TEST(Parameters, KeepSplitAndRepeatedApart) {
