@@ -18,11 +18,15 @@ constexpr std::size_t kMostNodes = 8192;
 constexpr std::size_t kMostDevices = 32;  ///< squares in one box
 constexpr int kMostLegend = 24;
 
-/// Kinds in the order they appear; the box colour is "k0" to "k5".
-using Kinds = std::map<std::string, int>;
-std::string kind_style(const Kinds& kinds, const std::string& kind) {
-  return fmt::format("k{}", kinds.at(kind) % 6);
-}
+/// Kinds in the order they appear.
+struct Kinds {
+  std::map<std::string, int> numbers;
+  bool boxes = true;  ///< tinted boxes, else edges in full colour
+
+  std::string style(const std::string& kind) const {
+    return fmt::format("{}{}", boxes ? "k" : "edge", numbers.at(kind) % 6);
+  }
+};
 
 std::string pipeline_fill(int pipeline) {
   return pipeline < 0 ? "var(--idle)" : many_colour(pipeline);
@@ -89,7 +93,7 @@ std::string draw_boxes(const RunResult& run, const Kinds& kinds) {
     const NodeSummary& node = run.nodes[i];
     const double x = static_cast<double>(i % boxes.columns) * pitch_x;
     const double y = static_cast<double>(i / boxes.columns) * pitch_y;
-    svg.rect(x, y, boxes.width(), boxes.height(), kind_style(kinds, node.kind),
+    svg.rect(x, y, boxes.width(), boxes.height(), kinds.style(node.kind),
              node_title(node));
     const auto room = static_cast<std::size_t>(boxes.width() / 5.2);
     svg.text(x + 5, y + 11, cell(node.name, room), "tiny");
@@ -123,7 +127,7 @@ std::string draw_squares(const RunResult& run, const Kinds& kinds) {
     const double y = static_cast<double>(i / columns) * pitch_y;
     svg.tile(x, y, size, size, "d", pipeline_fill(main_pipeline(node)),
              node_title(node));
-    svg.rect(x, y + size, size, 3, kind_style(kinds, node.kind));
+    svg.rect(x, y + size, size, 3, kinds.style(node.kind));
   }
   return svg.finish();
 }
@@ -141,7 +145,7 @@ std::string legends(const RunResult& run, const Kinds& kinds) {
   for (const auto& [kind, count] : devices) {
     if (entries.size() == 12) break;
     entries.emplace_back(
-        kind_style(kinds, kind),
+        kinds.style(kind),
         fmt::format("{} ({} devices)", cell(kind, 40), thousands(count)));
   }
   std::string out = legend(entries);
@@ -162,11 +166,11 @@ std::string cluster_chart(const RunResult& run) {
   if (run.nodes.empty()) {
     return "<p class=\"soft\">This run kept no cluster map.</p>\n";
   }
-  Kinds kinds;
-  for (const NodeSummary& node : run.nodes) {
-    kinds.emplace(node.kind, static_cast<int>(kinds.size()));
-  }
   const bool boxes = run.nodes.size() <= kMostBoxes;
+  Kinds kinds{.numbers = {}, .boxes = boxes};
+  for (const NodeSummary& node : run.nodes) {
+    kinds.numbers.emplace(node.kind, static_cast<int>(kinds.numbers.size()));
+  }
   std::string out = legends(run, kinds) +
                     (boxes ? draw_boxes(run, kinds) : draw_squares(run, kinds));
   if (!boxes) {

@@ -143,7 +143,7 @@ void draw_axis(Svg& svg, const Picture& picture, double most) {
   for (const double tick : nice_ticks(most, 10)) {
     const double x = kLabels + tick * picture.scale;
     svg.line(x, y, x, y + 5, "axis");
-    svg.text(x, y + 18, human(seconds(tick)), "small",
+    svg.text(x, y + 18, axis_time(tick, most), "small",
              x > kWidth - 40 ? "end" : "middle");
   }
 }

@@ -144,7 +144,7 @@ std::string breakdown_chart(const RunResult& run) {
   for (const double tick : nice_ticks(most, 8)) {
     const double x = kLabels + tick * scale;
     svg.line(x, 0, x, bottom + 4, "grid");
-    svg.text(x, bottom + 18, human(seconds(tick)), "small", "middle");
+    svg.text(x, bottom + 18, axis_time(tick, most), "small", "middle");
   }
   for (std::size_t i = 0; i < rows; ++i) {
     const double y = kRow * static_cast<double>(i) + 4;

@@ -83,8 +83,7 @@ std::string cards(const RunResult& run) {
                 "of one step");
   }
   if (run.usd_per_step > 0) {
-    out +=
-        card("Cost", fmt::format("{:.4g} USD", run.usd_per_step), "per step");
+    out += card("Cost", short_count(run.usd_per_step) + " USD", "per step");
   }
   return out + "</div>\n";
 }

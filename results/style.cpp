@@ -28,8 +28,9 @@ sans-serif}
 .chart .strong{font-weight:600}
 .chart .onbar{font-size:10px;fill:#fff;pointer-events:none}
 .chart .onlight{font-size:10px;fill:#10202c;pointer-events:none}
+@media screen and (prefers-color-scheme:dark){.chart .onbar{fill:#0b1620}}
 .chart .alarm{fill:var(--bad);font-weight:600}
-.chart .page{fill:var(--page)}
+.page{fill:var(--page)}
 .grid{stroke:var(--line);stroke-width:1}
 .axis{stroke:var(--soft);stroke-width:1}
 .limit{stroke:var(--ink);stroke-width:2}
@@ -47,6 +48,8 @@ sans-serif}
 .derived{fill:var(--tp)}.roofline{fill:var(--pp)}
 .k0{fill:var(--k0)}.k1{fill:var(--k1)}.k2{fill:var(--k2)}.k3{fill:var(--k3)}
 .k4{fill:var(--k4)}.k5{fill:var(--k5)}
+.edge0{fill:var(--compute)}.edge1{fill:var(--dp)}.edge2{fill:var(--optimizer)}
+.edge3{fill:var(--pp)}.edge4{fill:var(--tp)}.edge5{fill:var(--other)}
 .curve-a,.curve-b,.curve-ideal{fill:none;stroke-width:2;stroke:var(--a)}
 .curve-b{stroke:var(--b)}
 .curve-ideal{stroke:var(--soft);stroke-dasharray:5 4;stroke-width:1.5}
@@ -64,8 +67,8 @@ main{max-width:1260px;margin:0 auto;padding:28px 24px 40px}
 h1{font-size:25px;line-height:1.25;margin:0 0 4px;overflow-wrap:anywhere}
 h2{font-size:17px;margin:36px 0 8px;padding-top:10px;
 border-top:1px solid var(--line)}
-p{margin:4px 0 10px}.soft{color:var(--soft)}
-.cards{display:grid;grid-template-columns:repeat(auto-fit,minmax(170px,1fr));
+p{margin:4px 0 10px}.chart+p{margin-top:12px}.soft{color:var(--soft)}
+.cards{display:grid;grid-template-columns:repeat(auto-fit,minmax(240px,1fr));
 gap:12px;margin:20px 0 0}
 .card{background:var(--panel);border:1px solid var(--line);border-radius:8px;
 padding:12px 14px}

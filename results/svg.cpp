@@ -128,6 +128,12 @@ std::vector<double> nice_ticks(double most, int count) {
   return out;
 }
 
+std::string axis_time(double tick, double most) {
+  if (most >= 1) return fixed(tick, 3) + " s";
+  if (most >= 1e-3) return fixed(tick * 1e3, 3) + " ms";
+  return fixed(tick * 1e6, 3) + " us";
+}
+
 std::string many_colour(int i) {
   // The golden angle keeps neighbours far apart on the colour circle; two
   // lightnesses tell those apart that come close.

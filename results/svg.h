@@ -50,6 +50,10 @@ class Svg {
 /// Round values that divide [0, most] into about `count` parts; at least one.
 std::vector<double> nice_ticks(double most, int count);
 
+/// A time on an axis that reaches to `most` seconds: "0.5 s", one unit for
+/// all.
+std::string axis_time(double tick, double most);
+
 /// A colour for the i-th of many things; neighbours differ well.
 std::string many_colour(int i);
 

@@ -68,8 +68,8 @@ std::string headline(const RunResult& run) {
         run.tokens > 0
             ? run.usd_per_step / static_cast<double>(run.tokens) * 1e9
             : 0;
-    out += labelled("cost", fmt::format("{:.4g} USD", run.usd_per_step),
-                    fmt::format("{:.4g} USD per billion tokens", per_billion));
+    out += labelled("cost", short_count(run.usd_per_step) + " USD",
+                    short_count(per_billion) + " USD per billion tokens");
   }
   return out;
 }
