@@ -353,6 +353,25 @@ Result<std::vector<RowCount>> Database::counts() const {
   }
 }
 
+namespace {
+
+/// Reads one row of a result, from the column after `first`.
+template <typename Row>
+Result<void> read_row(SQLite::Statement& query, int first, Row& row,
+                      const std::string& path) {
+  int i = first;
+  std::string_view bad;
+  fields(row, [&](std::string_view name, auto& value, Need) {
+    if (!read_value(query.getColumn(i++), value)) bad = name;
+  });
+  if (bad.empty() && !problem_of(row)) return {};
+  return fail(Fault::input,
+              fmt::format("{}: table {} holds a row with a wrong {}", path,
+                          kTable<Row>, bad.empty() ? "value" : bad));
+}
+
+}  // namespace
+
 template <typename Row>
 Result<std::vector<Stored<Row>>> Database::select(
     std::string_view device, std::string_view source) const {
@@ -367,19 +386,41 @@ Result<std::vector<Stored<Row>>> Database::select(
     while (query.executeStep()) {
       Stored<Row>& stored = rows.emplace_back();
       stored.source = query.getColumn(0).getInt64();
-      int i = 1;
-      std::string bad;
-      fields(stored.row, [&](std::string_view name, auto& value, Need) {
-        if (!read_value(query.getColumn(i++), value)) bad = name;
-      });
-      if (!bad.empty() || problem_of(stored.row)) {
-        return fail(
-            Fault::input,
-            fmt::format("{}: table {} holds a row with a wrong {}", impl_->path,
-                        kTable<Row>, bad.empty() ? "value" : bad));
-      }
+      TRY_DO(read_row(query, 1, stored.row, impl_->path));
     }
     return rows;
+  } catch (const SQLite::Exception& e) {
+    return fail(io_error(impl_->path, e));
+  }
+}
+
+Result<std::vector<OperatorRow>> Database::operators_of(
+    std::string_view device, kernels::OpKind op) const {
+  try {
+    std::vector<OperatorRow> rows;
+    SQLite::Statement query(impl_->db, text_of(sql::kOperators.select) +
+                                           text_of(sql::kWhereDeviceAndOp));
+    query.bind("?1", std::string(device));
+    query.bind("?2", to_text(op));
+    while (query.executeStep()) {
+      TRY_DO(read_row(query, 1, rows.emplace_back(), impl_->path));
+    }
+    return rows;
+  } catch (const SQLite::Exception& e) {
+    return fail(io_error(impl_->path, e));
+  }
+}
+
+Result<std::vector<OperatorCount>> Database::operator_counts() const {
+  try {
+    std::vector<OperatorCount> all;
+    SQLite::Statement query(impl_->db, text_of(sql::kOperatorCounts));
+    while (query.executeStep()) {
+      OperatorCount count{
+          query.getColumn(0).getString(), {}, query.getColumn(2).getInt64()};
+      if (read_value(query.getColumn(1), count.op)) all.push_back(count);
+    }
+    return all;
   } catch (const SQLite::Exception& e) {
     return fail(io_error(impl_->path, e));
   }

@@ -42,6 +42,13 @@ struct RowCount {
   std::int64_t rows = 0;
 };
 
+/// How many rows a device has of an operator.
+struct OperatorCount {
+  std::string device;
+  kernels::OpKind op{};
+  std::int64_t rows = 0;
+};
+
 /// An open database of the newest version.
 class Database {
  public:
@@ -63,6 +70,10 @@ class Database {
   template <typename Row>
   Result<std::vector<Stored<Row>>> select(std::string_view device,
                                           std::string_view source) const;
+  /// Rows of a device and operator, and how many there are of which.
+  Result<std::vector<OperatorRow>> operators_of(std::string_view device,
+                                                kernels::OpKind op) const;
+  Result<std::vector<OperatorCount>> operator_counts() const;
   /// Devices that have rows of this kind.
   template <typename Row>
   Result<std::vector<std::string>> measured() const;

@@ -49,7 +49,7 @@ CREATE TABLE operators (
   samples INTEGER NOT NULL CHECK (samples >= 0),
   UNIQUE (source_id, device, op, dtype, dims, causal, gated)
 ) STRICT;
-CREATE INDEX operators_by_device ON operators (device);
+CREATE INDEX operators_by_device ON operators (device, op);
 CREATE TABLE layers (
   id INTEGER PRIMARY KEY,
   source_id INTEGER NOT NULL REFERENCES sources(id) ON DELETE CASCADE,
@@ -203,6 +203,12 @@ struct Table {
   std::string_view select;
   std::string_view measured;  ///< devices that have rows
 };
+
+/// Rows per device and operator, from the index alone.
+inline constexpr std::string_view kOperatorCounts =
+    "SELECT device, op, count(*) FROM operators GROUP BY device, op";
+inline constexpr std::string_view kWhereDeviceAndOp =
+    " WHERE device = ?1 AND op = ?2 ORDER BY id";
 
 inline constexpr Table kOperators = {
     .insert = R"(
