@@ -1,6 +1,7 @@
 // Several problems of one input, gathered and reported together.
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -8,7 +9,7 @@
 
 namespace troupe {
 
-enum class Severity { warning, error };
+enum class Severity : std::uint8_t { warning, error };
 
 /// One problem: where (file and JSON path), what, and the way out.
 struct Finding {

@@ -2,6 +2,7 @@
 // our own bugs, and TRY to pass a Result's error up.
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <string_view>
 #include <tl/expected.hpp>
@@ -10,7 +11,7 @@
 namespace troupe {
 
 /// What kind of failure an Error is; decides the exit code of a command.
-enum class Fault {
+enum class Fault : std::uint8_t {
   input,        ///< the user gave something wrong (exit 1)
   io,           ///< a file, database or disk did not do its part (exit 1)
   unavailable,  ///< not built in, or not on this machine (exit 1)

@@ -26,7 +26,7 @@ constexpr double kHopUs = 0.13;
 // Two UPI links of 10.4 GT/s and 2 bytes. Source: Intel Xeon Scalable.
 constexpr double kSocketGbytesPerS = 41.6;
 
-enum class Intra { nvswitch, nvlink, nvlink_pairs, pcie };
+enum class Intra : std::uint8_t { nvswitch, nvlink, nvlink_pairs, pcie };
 constexpr std::array<std::pair<const char*, Intra>, 4> kIntra{
     {{"nvswitch", Intra::nvswitch},
      {"nvlink", Intra::nvlink},

@@ -2,6 +2,7 @@
 // what they say about a cluster: its nodes' addresses, or the cluster itself.
 #pragma once
 
+#include <cstdint>
 #include <span>
 #include <string>
 #include <string_view>
@@ -13,7 +14,7 @@
 
 namespace troupe::clusters {
 
-enum class HostFormat {
+enum class HostFormat : std::uint8_t {
   mpi,    ///< "host slots=8" or "host:8", a line each, '#' comments
   slurm,  ///< "node[001-004,007]", or lines SLURM_JOB_NODELIST=...
   json,   ///< {"hosts": [{"addr": ..., "initial_workers": 8}, ...]}

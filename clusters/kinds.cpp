@@ -34,22 +34,22 @@ std::string family(std::string_view name) {
 void read_peaks(JsonObject& o, DeviceKind& kind, bool required) {
   std::optional<JsonObject> peaks = o.object("peak_tflops", !required);
   if (!peaks) return;
-  static const std::vector<std::string> kTypes{"fp32", "tf32", "bf16", "fp16",
-                                               "fp8"};
+  using kernels::DType;
   bool any = false;
-  for (const std::string& type : kTypes) {
-    if (!peaks->has(type)) {
-      peaks->raw(type);
+  for (const DType type :
+       {DType::fp32, DType::tf32, DType::bf16, DType::fp16, DType::fp8}) {
+    const std::string_view name = kernels::name_of(type);
+    if (!peaks->has(name)) {
+      peaks->raw(name);
       continue;
     }
     any = true;
-    const double tflops = peaks->real(type, kTflops);
-    kind.peak[*kernels::parse_dtype(type)] = {tflops * 1e12};
+    kind.peak[type] = {peaks->real(name, kTflops) * 1e12};
   }
   peaks->finish();
   if (!any && required) {
     o.findings().error(o.where("peak_tflops"),
-                       "holds no type; give at least one of " + join(kTypes));
+                       "holds no type; give fp32, tf32, bf16, fp16 or fp8");
   }
 }
 
@@ -97,6 +97,7 @@ const DeviceKind* KindTable::find(std::string_view name) const {
 
 std::vector<std::string> KindTable::names() const {
   std::vector<std::string> out;
+  out.reserve(kinds.size());
   for (const DeviceKind& kind : kinds) out.push_back(kind.name);
   return out;
 }
