@@ -39,12 +39,15 @@ Ends play(const SampleShape& shape, int pipeline, int slow, RunResult& run) {
             {stages, std::vector<Time>(n, kUnknown)}};
   std::vector<std::size_t> next(stages, 0);
   std::vector<Time> free(stages);
+  std::vector<std::vector<std::pair<int, bool>>> orders;
+  for (int s = 0; s < shape.stages; ++s) {
+    orders.push_back(one_f_one_b(s, shape.stages, shape.micro_batches));
+  }
   const bool drawn = pipeline < shape.drawn_pipelines;
   for (bool moved = true; moved;) {
     moved = false;
     for (std::size_t s = 0; s < stages; ++s) {
-      const auto order =
-          one_f_one_b(static_cast<int>(s), shape.stages, shape.micro_batches);
+      const auto& order = orders[s];
       for (; next[s] < order.size(); ++next[s], moved = true) {
         const auto [number, back] = order[next[s]];
         const auto m = static_cast<std::size_t>(number);
