@@ -46,8 +46,8 @@ struct Member {
 
 /// A contiguous run of layers (several, when interleaved) on one group.
 struct Stage {
-  std::vector<Member> members;     ///< one unless context parallel
-  std::vector<LayerRange> chunks;  ///< one unless interleaved
+  std::vector<Member> members;             ///< one unless context parallel
+  std::vector<LayerRange> chunks;          ///< one unless interleaved
   std::optional<RecomputeRule> recompute;  ///< else the strategy's
   int layers() const;
   int device_count() const;
@@ -74,8 +74,12 @@ enum class ScheduleKind : std::uint8_t {
 
 /// When a phase applies.
 struct PhaseRule {
-  enum class Kind : std::uint8_t { always, seq_len, steps, event } kind =
-      Kind::always;
+  enum class Kind : std::uint8_t {
+    always,
+    seq_len,
+    steps,
+    event
+  } kind = Kind::always;
   std::int64_t from = 0;  ///< seq_len: lengths in (from, to]; steps: [from, to)
   std::int64_t to = 0;
   std::string event;  ///< name of a cluster event
