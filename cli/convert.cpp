@@ -1,0 +1,55 @@
+// troupe convert: any spelling of a strategy to the native one, or to
+// Megatron-LM's arguments.
+#include "strategy/convert.h"
+
+#include <fmt/format.h>
+
+#include <memory>
+
+#include "base/file.h"
+#include "cli/command.h"
+#include "cli/options.h"
+
+namespace troupe::cli {
+namespace {
+
+struct ConvertOptions {
+  StrategyOptions source;
+  std::string output, to = "native";
+};
+
+Result<int> convert(const ConvertOptions& o) {
+  TRY(const strategy::LoadOptions options, load_options(o.source));
+  TRY(const strategy::Plan plan,
+      strategy::load_plan(o.source.strategy, options));
+  print_warnings(plan);
+  std::string text;
+  if (o.to == "megatron") {
+    TRY(text, strategy::to_megatron(plan));
+  } else {
+    text = to_text(strategy::native_of(plan));
+  }
+  if (text.empty() || text.back() != '\n') text += '\n';
+  if (o.output.empty()) {
+    fmt::print("{}", text);
+    return 0;
+  }
+  TRY_DO(write_file(o.output, text));
+  fmt::print(stderr, "wrote {}\n", o.output);
+  return 0;
+}
+
+}  // namespace
+
+void add_convert(Commands& commands) {
+  auto o = std::make_shared<ConvertOptions>();
+  CLI::App* command = commands.add(
+      "convert", "a strategy into troupe's own format, or Megatron arguments");
+  add_strategy_options(*command, o->source);
+  command->add_option("--to", o->to, "native or megatron")
+      ->check(CLI::IsMember({"native", "megatron"}));
+  command->add_option("-o,--output", o->output, "file (standard output)");
+  commands.run(command, [o] { return convert(*o); });
+}
+
+}  // namespace troupe::cli

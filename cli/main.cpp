@@ -1,0 +1,69 @@
+// Registers the commands, parses, runs one, prints its error.
+#include <fmt/format.h>
+
+#include <cstdio>
+
+#include "base/progress.h"
+#include "cli/command.h"
+
+namespace troupe::cli {
+
+int exit_code(const Error& error) {
+  switch (error.fault) {
+    case Fault::input:
+    case Fault::io:
+    case Fault::unavailable:
+      return 1;
+    case Fault::infeasible:
+      return 2;
+    case Fault::interrupted:
+      return 130;
+  }
+  return 3;
+}
+
+namespace {
+
+int run(int argc, char** argv) {
+  CLI::App app{"Troupe: training transformers on clusters of unequal GPUs."};
+  app.require_subcommand(1);
+  app.set_version_flag("--version", TROUPE_VERSION);
+  Commands commands{app, {}};
+  add_simulate(commands);
+  add_schedule(commands);
+  add_check(commands);
+  add_convert(commands);
+  add_ingest(commands);
+  add_profiles(commands);
+  add_results(commands);
+  add_compare(commands);
+  add_shipped(commands);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& e) {
+    // Help and version end with 0; every misuse is bad input.
+    return app.exit(e) == 0 ? 0 : 1;
+  }
+  for (const auto& [command, action] : commands.list) {
+    if (!command->parsed()) continue;
+    const Result<int> done = action();
+    if (std::fflush(stdout) != 0) {
+      fmt::print(stderr,
+                 "troupe: cannot write the answer: disk full or "
+                 "output closed\n");
+      return 1;
+    }
+    if (done) return *done;
+    fmt::print(stderr, "troupe: {}\n", done.error().message);
+    return exit_code(done.error());
+  }
+  return 1;
+}
+
+}  // namespace
+}  // namespace troupe::cli
+
+int main(int argc, char** argv) {
+  troupe::catch_interrupts();
+  return troupe::cli::run(argc, argv);
+}

@@ -1,0 +1,57 @@
+#include "cli/options.h"
+
+#include <fmt/format.h>
+
+namespace troupe::cli {
+
+void add_strategy_options(CLI::App& command, StrategyOptions& options) {
+  command
+      .add_option("strategy", options.strategy,
+                  "strategy file, or the name of a shipped one")
+      ->required();
+  command.add_option("--from", options.from,
+                     "spelling of the file: hspmd, hotspa, hydraulis, "
+                     "hexiscale or megatron (default: troupe's own)");
+  command.add_option("--case", options.case_index,
+                     "which case of a file that holds several");
+  command.add_option("--model", options.model,
+                     "model file or name, instead of the strategy's");
+  command.add_option("--cluster", options.cluster,
+                     "cluster file, name or short form, instead of the "
+                     "strategy's");
+  command
+      .add_option("--set", options.set,
+                  "override a field before reading, e.g. --set dp=8 or "
+                  "--set cluster.nodes.0.nodes=16")
+      ->take_all();
+}
+
+Result<strategy::LoadOptions> load_options(const StrategyOptions& options) {
+  strategy::LoadOptions out;
+  out.model = options.model;
+  out.cluster = options.cluster;
+  out.from = options.from;
+  out.case_index = options.case_index;
+  for (const std::string& pair : options.set) {
+    const auto equals = pair.find('=');
+    if (equals == std::string::npos || equals == 0) {
+      return fail(Fault::input,
+                  fmt::format("--set {}: expected field=value", pair));
+    }
+    out.set.emplace_back(pair.substr(0, equals), pair.substr(equals + 1));
+  }
+  return out;
+}
+
+Result<strategy::Plan> load(const StrategyOptions& options) {
+  TRY(const strategy::LoadOptions load, load_options(options));
+  return strategy::load_plan(options.strategy, load);
+}
+
+void print_warnings(const strategy::Plan& plan) {
+  for (const Finding& f : plan.findings.warnings()) {
+    fmt::print(stderr, "warning: {}\n", to_line(f));
+  }
+}
+
+}  // namespace troupe::cli

@@ -1,0 +1,31 @@
+// Options that several commands share.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+#include "strategy/load.h"
+
+namespace troupe::cli {
+
+/// Where a strategy comes from: a path or shipped name, perhaps in another
+/// system's spelling.
+struct StrategyOptions {
+  std::string strategy;
+  std::string from, model, cluster;
+  int case_index = -1;
+  std::vector<std::string> set;  ///< "field=value"
+};
+
+void add_strategy_options(CLI::App& command, StrategyOptions& options);
+
+/// Errors: input, also for a `--set` that is not "field=value".
+Result<strategy::LoadOptions> load_options(const StrategyOptions& options);
+Result<strategy::Plan> load(const StrategyOptions& options);
+
+/// Prints the warnings of a plan to stderr, a line each.
+void print_warnings(const strategy::Plan& plan);
+
+}  // namespace troupe::cli

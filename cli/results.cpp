@@ -1,0 +1,140 @@
+// troupe results: the runs that were kept. troupe compare: two of them.
+#include <fmt/format.h>
+
+#include <memory>
+
+#include "base/file.h"
+#include "cli/command.h"
+#include "results/compare.h"
+#include "results/report.h"
+#include "results/store.h"
+#include "results/table.h"
+
+namespace troupe::cli {
+namespace {
+
+struct ResultsOptions {
+  std::string results, id, other, report;
+  results::RunFilter filter;
+  bool json = false;
+};
+
+Result<results::Store> open_store(const std::string& given) {
+  return results::Store::open(
+      given.empty() ? home_root() / "results.db" : std::filesystem::path(given),
+      {.create = false});
+}
+
+Json to_json(const results::StoredRun& run) {
+  return {{"id", run.id},
+          {"created", run.created},
+          {"performance", run.performance},
+          {"name", run.name},
+          {"model", run.model},
+          {"cluster", run.cluster},
+          {"schedule", run.schedule},
+          {"gpus", run.gpus},
+          {"step_time_s", to_seconds(run.step_time)},
+          {"tokens_per_s", run.tokens_per_s},
+          {"mfu", run.mfu},
+          {"out_of_memory", run.out_of_memory}};
+}
+
+Result<int> list(const ResultsOptions& o) {
+  TRY(const results::Store store, open_store(o.results));
+  TRY(const auto runs, store.list(o.filter));
+  if (!o.json) {
+    fmt::print("{}\n", results::to_table(runs));
+    return 0;
+  }
+  Json out{{"runs", Json::array()}};
+  for (const auto& run : runs) out["runs"].push_back(to_json(run));
+  fmt::print("{}\n", to_text(out));
+  return 0;
+}
+
+Result<int> show(const ResultsOptions& o) {
+  TRY(const results::Store store, open_store(o.results));
+  TRY(const results::RunResult run, store.get(o.id));
+  if (!o.report.empty()) TRY_DO(results::write_report(o.report, run));
+  if (o.json) {
+    fmt::print("{}\n", to_text(results::to_json(run)));
+    return 0;
+  }
+  fmt::print("{}\n", results::to_table(run));
+  fmt::print("again: {}\n", fmt::join(run.command, " "));
+  return 0;
+}
+
+Result<int> remove(const ResultsOptions& o) {
+  TRY(results::Store store, open_store(o.results));
+  TRY_DO(store.remove(o.id));
+  return 0;
+}
+
+/// A run of the store by its id, or of a file that `--json` printed.
+Result<results::RunResult> find_run(const std::string& what,
+                                    const std::string& database) {
+  if (what.size() > 5 && what.ends_with(".json")) {
+    TRY(const Json json, read_json(what));
+    return results::run_from_json(json, what);
+  }
+  TRY(const results::Store store, open_store(database));
+  return store.get(what);
+}
+
+Result<int> compare(const ResultsOptions& o) {
+  TRY(const results::RunResult a, find_run(o.id, o.results));
+  TRY(const results::RunResult b, find_run(o.other, o.results));
+  if (o.json) {
+    fmt::print("{}\n", to_text(results::compare(a, b)));
+  } else {
+    fmt::print("{}\n", results::compare_table(a, b));
+  }
+  return 0;
+}
+
+}  // namespace
+
+void add_results(Commands& commands) {
+  CLI::App* parent = commands.add("results", "the runs that were kept");
+  parent->require_subcommand(1);
+  const auto add = [&](const std::string& name, const std::string& help,
+                       bool with_id) {
+    auto o = std::make_shared<ResultsOptions>();
+    CLI::App* command = parent->add_subcommand(name, help);
+    command->add_option("--results", o->results, "run store");
+    command->add_flag("--json", o->json, "print one JSON object");
+    if (with_id) {
+      command->add_option("id", o->id, "which run, or 'last'")->required();
+    }
+    return std::make_pair(command, o);
+  };
+  const auto [list_command, l] =
+      add("list", "one line each, newest first", false);
+  list_command->add_option("--filter", l->filter.text,
+                           "within name, model or cluster");
+  list_command->add_option("--hash", l->filter.hash,
+                           "of the schedule or an input");
+  list_command->add_option("--most", l->filter.most, "how many");
+  commands.run(list_command, [o = l] { return list(*o); });
+  const auto [show_command, s] = add("show", "one run again", true);
+  show_command->add_option("--report", s->report, "write its HTML report");
+  commands.run(show_command, [o = s] { return show(*o); });
+  const auto [remove_command, r] = add("remove", "forget one run", true);
+  commands.run(remove_command, [o = r] { return remove(*o); });
+}
+
+void add_compare(Commands& commands) {
+  auto o = std::make_shared<ResultsOptions>();
+  CLI::App* command =
+      commands.add("compare", "two runs side by side: step, MFU, parts");
+  command->add_option("a", o->id, "id of a kept run, or a --json file")
+      ->required();
+  command->add_option("b", o->other, "the other one")->required();
+  command->add_option("--results", o->results, "run store");
+  command->add_flag("--json", o->json, "print one JSON object");
+  commands.run(command, [o] { return compare(*o); });
+}
+
+}  // namespace troupe::cli

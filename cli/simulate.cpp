@@ -1,0 +1,212 @@
+// troupe simulate: the main job. Reads a strategy, simulates its phases,
+// prints the answer, keeps it in the store.
+#include <fmt/format.h>
+
+#include <memory>
+
+#include "base/file.h"
+#include "base/progress.h"
+#include "cli/command.h"
+#include "cli/options.h"
+#include "cli/simulation.h"
+#include "cli/sweep.h"
+#include "results/report.h"
+#include "results/store.h"
+#include "results/table.h"
+
+namespace troupe::cli {
+namespace {
+
+struct SimulateOptions {
+  StrategyOptions source;
+  std::string profiles, results, report, trace, phase, detail = "tasks";
+  std::string sweep, sweep_out, keep = "pipeline";
+  double reserve_gib = 1.0;
+  bool json = false, no_fold = false, no_store = false, progress = false;
+};
+
+SimulationOptions simulation_options(const SimulateOptions& o) {
+  SimulationOptions out;
+  out.operators = o.detail == "operators";
+  out.fold = !o.no_fold;
+  out.reserve = {static_cast<std::int64_t>(o.reserve_gib *
+                                           static_cast<double>(kReserve.v))};
+  return out;
+}
+
+/// The command as it can be given again.
+std::vector<std::string> command_of(const SimulateOptions& o) {
+  std::vector<std::string> out{"troupe", "simulate", o.source.strategy};
+  const auto add = [&](const char* flag, const std::string& value) {
+    if (!value.empty()) out.insert(out.end(), {flag, value});
+  };
+  add("--from", o.source.from);
+  if (o.source.case_index >= 0) {
+    add("--case", std::to_string(o.source.case_index));
+  }
+  add("--model", o.source.model);
+  add("--cluster", o.source.cluster);
+  for (const std::string& s : o.source.set) add("--set", s);
+  add("--profiles", o.profiles);
+  add("--phase", o.phase);
+  if (o.detail != "tasks") add("--detail", o.detail);
+  if (o.no_fold) out.emplace_back("--no-fold");
+  return out;
+}
+
+/// "report.html" for one phase, "report.PHASE.html" for several.
+std::string file_for(const std::string& path, const std::string& phase,
+                     bool several) {
+  if (!several || path.empty()) return path;
+  const auto slash = path.rfind('/');
+  const auto dot = path.find('.', slash == std::string::npos ? 0 : slash + 1);
+  const std::string stem = path.substr(0, dot);
+  return stem + "." + phase +
+         (dot == std::string::npos ? "" : path.substr(dot));
+}
+
+Result<std::vector<std::size_t>> chosen_phases(const strategy::Strategy& s,
+                                               const std::string& wanted) {
+  std::vector<std::size_t> out;
+  std::string names;
+  for (std::size_t p = 0; p < s.phases.size(); ++p) {
+    if (wanted.empty() || s.phases[p].name == wanted) out.push_back(p);
+    names += (p ? ", " : "") + s.phases[p].name;
+  }
+  if (out.empty()) {
+    return fail(Fault::input,
+                fmt::format("--phase {}: the strategy has {}", wanted, names));
+  }
+  return out;
+}
+
+Result<void> keep(const SimulateOptions& o,
+                  std::vector<results::RunResult>& runs) {
+  if (o.no_store) return {};
+  const std::filesystem::path path = o.results.empty()
+                                         ? home_root() / "results.db"
+                                         : std::filesystem::path(o.results);
+  TRY(results::Store store, results::Store::open(path));
+  for (results::RunResult& run : runs) {
+    TRY_DO(store.add(run));
+  }
+  return {};
+}
+
+void print(const SimulateOptions& o,
+           const std::vector<results::RunResult>& runs) {
+  if (!o.json) {
+    for (const auto& run : runs) {
+      fmt::print("{}\n", results::to_table(run));
+    }
+    return;
+  }
+  Json out = results::to_json(runs.front());
+  if (runs.size() > 1) {
+    Json phases = Json::array();
+    for (const auto& run : runs) phases.push_back(results::to_json(run));
+    out["phases"] = std::move(phases);
+  }
+  fmt::print("{}\n", to_text(out));
+}
+
+Result<int> simulate_once(const SimulateOptions& o) {
+  TRY(const strategy::Plan plan, load(o.source));
+  TRY(const auto phases, chosen_phases(plan.strategy, o.phase));
+  TRY(const auto costs, load_costs(o.profiles, plan.cluster));
+  std::vector<results::RunResult> runs;
+  Progress progress("phases simulated",
+                    static_cast<std::int64_t>(phases.size()), o.progress);
+  for (const std::size_t p : phases) {
+    if (interrupted()) return fail(Fault::interrupted, "interrupted");
+    const std::string& name = plan.strategy.phases[p].name;
+    const bool several = phases.size() > 1;
+    SimulationOptions options = simulation_options(o);
+    options.trace = file_for(o.trace, name, several);
+    TRY(results::RunResult run, simulate_phase(plan, p, *costs, options));
+    run.command = command_of(o);
+    const std::string report = file_for(o.report, name, several);
+    runs.push_back(std::move(run));
+    progress.update(static_cast<std::int64_t>(runs.size()), name);
+  }
+  TRY_DO(keep(o, runs));
+  for (const auto& run : runs) {
+    if (o.report.empty()) break;
+    TRY_DO(results::write_report(file_for(o.report, run.phase, runs.size() > 1),
+                                 run));
+  }
+  print(o, runs);
+  return 0;
+}
+
+Result<int> simulate_sweep(const SimulateOptions& o) {
+  TRY(const auto field_values, parse_sweep(o.sweep));
+  const auto& [field, values] = field_values;
+  TRY(const results::Sweep done,
+      sweep(o.source, field, values,
+            o.keep == "step" ? KeepWork::per_step : KeepWork::per_pipeline,
+            o.profiles, simulation_options(o)));
+  if (!o.sweep_out.empty()) {
+    TRY_DO(results::write_sweep(o.sweep_out, done));
+  }
+  if (o.json) {
+    fmt::print("{}\n", to_text(results::sweep_json(done)));
+  } else {
+    fmt::print("{}\n", results::sweep_table(done));
+  }
+  for (const auto& point : done.points) {
+    if (point.error.empty()) return 0;
+  }
+  return fail(Fault::input, fmt::format("no point of the sweep could be "
+                                        "simulated; first: {}",
+                                        done.points.front().error));
+}
+
+void add_options(CLI::App& command, SimulateOptions& o) {
+  add_strategy_options(command, o.source);
+  command.add_option("--profiles", o.profiles, "profile database");
+  command.add_option("--results", o.results, "run store");
+  command.add_flag("--no-store", o.no_store, "do not keep the run");
+  command.add_flag("--json", o.json, "print one JSON object");
+  command.add_option("--report", o.report, "write an HTML report");
+  command.add_option("--trace", o.trace,
+                     "write a Chrome trace for Perfetto (.json or .json.gz)");
+  command.add_option("--phase", o.phase, "simulate only this phase");
+  command
+      .add_option("--detail", o.detail,
+                  "tasks, or operators: every operator on every rank")
+      ->check(CLI::IsMember({"tasks", "operators"}));
+  command.add_flag("--no-fold", o.no_fold,
+                   "simulate equal pipelines one by one");
+  command
+      .add_option("--reserve-gib", o.reserve_gib,
+                  "memory of a device that no task may use, GiB")
+      ->check(CLI::Range(0.0, 1000.0));
+  command.add_flag("--progress", o.progress,
+                   "print progress also without a terminal");
+  command.add_option("--sweep", o.sweep,
+                     "simulate several values of a field: "
+                     "gpus=64,128,...,1024");
+  command.add_option("--sweep-out", o.sweep_out,
+                     "write the sweep (.csv, .json, .svg or .html)");
+  command
+      .add_option("--keep", o.keep,
+                  "what a gpus sweep keeps: the work of a pipeline (weak "
+                  "scaling) or of the step (strong scaling)")
+      ->check(CLI::IsMember({"pipeline", "step"}));
+}
+
+}  // namespace
+
+void add_simulate(Commands& commands) {
+  auto options = std::make_shared<SimulateOptions>();
+  CLI::App* command =
+      commands.add("simulate", "simulate one training step of a strategy");
+  add_options(*command, *options);
+  commands.run(command, [options]() -> Result<int> {
+    return options->sweep.empty() ? simulate_once(*options)
+                                  : simulate_sweep(*options);
+  });
+}
+
+}  // namespace troupe::cli

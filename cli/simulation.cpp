@@ -1,0 +1,113 @@
+#include "cli/simulation.h"
+
+#include <fmt/format.h>
+
+#include <chrono>
+
+#include "base/file.h"
+#include "base/json.h"
+#include "base/progress.h"
+#include "cli/write_trace.h"
+#include "profiles/cost_model.h"
+#include "profiles/database.h"
+#include "profiles/ingest.h"
+#include "results/metrics.h"
+#include "schedule/file.h"
+#include "schedule/lower.h"
+#include "sim/engine.h"
+
+namespace troupe::cli {
+namespace {
+
+double seconds_since(std::chrono::steady_clock::time_point start) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start)
+      .count();
+}
+
+}  // namespace
+
+Result<std::unique_ptr<profiles::CostModel>> load_costs(
+    const std::string& database, const clusters::Cluster& cluster) {
+  const std::filesystem::path path = database.empty()
+                                         ? home_root() / "profiles.db"
+                                         : std::filesystem::path(database);
+  std::error_code ignored;
+  const bool fresh = !std::filesystem::exists(path, ignored);
+  if (fresh && !database.empty()) {
+    return fail(Fault::input,
+                fmt::format("no profile database {}; make it with: troupe "
+                            "ingest --shipped --profiles {}",
+                            database, database));
+  }
+  TRY(profiles::Database db, profiles::open_or_create(path));
+  TRY(const auto sources, db.sources());
+  if (sources.empty()) {
+    fmt::print(stderr,
+               "making the profile database {} from the shipped "
+               "measurements\n",
+               path.string());
+    TRY(const profiles::IngestReport report, profiles::ingest_shipped(db));
+    fmt::print(stderr, "{} rows\n", report.inserted);
+  }
+  return profiles::load_cost_model(db, cluster.kinds);
+}
+
+Result<schedule::Schedule> lower_phase(const strategy::Plan& plan,
+                                       std::size_t phase) {
+  schedule::Orders orders;
+  const strategy::Phase& source = plan.strategy.phases[phase];
+  if (plan.strategy.schedule == strategy::ScheduleKind::custom) {
+    TRY(const Json json, read_json(plan.strategy.order_file));
+    TRY(orders, schedule::parse_order(json, plan.strategy.order_file, source));
+  }
+  return schedule::lower(plan.strategy, source, plan.model, plan.cluster,
+                         orders);
+}
+
+Result<results::RunResult> simulate_schedule(const schedule::Schedule& schedule,
+                                             const clusters::Cluster& cluster,
+                                             const profiles::CostModel& costs,
+                                             const SimulationOptions& options) {
+  const auto start = std::chrono::steady_clock::now();
+  const sim::Network network(cluster, costs);
+  sim::PriceList prices(schedule, cluster, network, costs);
+  const sim::Activities activities = sim::activities_of(schedule, network);
+  std::vector<schedule::RankId> recorded;
+  if (options.operators && !options.trace.empty()) {
+    recorded = traced_ranks(schedule);
+  }
+  sim::OperatorDetail detail(schedule, prices, recorded,
+                             recorded.empty() ? 0 : kMostTracedOperators);
+  TRY(const sim::Run run,
+      sim::perform(schedule, prices, activities, network.links(),
+                   options.operators ? &detail : nullptr));
+  results::RunResult out = results::summarise(
+      {schedule, cluster, prices, activities, run, options.reserve});
+  out.schedule = schedule::content_hash(schedule);
+  out.bars = results::bars_of(schedule, run, options.bar_pipelines, 20000);
+  out.inputs["profiles"] = costs.content_hash();
+  out.wall_time_s = seconds_since(start);
+  if (!options.trace.empty()) {
+    TRY_DO(write_trace(options.trace, schedule, run, detail));
+  }
+  return out;
+}
+
+Result<results::RunResult> simulate_phase(const strategy::Plan& plan,
+                                          std::size_t phase,
+                                          const profiles::CostModel& costs,
+                                          const SimulationOptions& options) {
+  const auto start = std::chrono::steady_clock::now();
+  TRY(const schedule::Schedule schedule, lower_phase(plan, phase));
+  TRY(results::RunResult out,
+      simulate_schedule(schedule, plan.cluster, costs, options));
+  out.name = plan.strategy.name;
+  for (const auto& [role, hash] : plan.hashes) out.inputs[role] = hash;
+  for (const Finding& f : plan.findings.warnings()) {
+    out.warnings.push_back(to_line(f));
+  }
+  out.wall_time_s = seconds_since(start);
+  return out;
+}
+
+}  // namespace troupe::cli

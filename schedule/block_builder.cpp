@@ -1,0 +1,116 @@
+#include "schedule/block_builder.h"
+
+#include <algorithm>
+
+namespace troupe::schedule {
+namespace {
+
+Stream stream_of(Scope scope) {
+  switch (scope) {
+    case Scope::tensor:
+      return Stream::tensor;
+    case Scope::context:
+      return Stream::context;
+    case Scope::data:
+      return Stream::data;
+  }
+  return Stream::compute;
+}
+
+}  // namespace
+
+TensorIndex BlockBuilder::tensor(std::string name,
+                                 std::vector<std::int64_t> shape, Role role,
+                                 kernels::DType dtype) {
+  block_.tensors.push_back({std::move(name), std::move(shape), dtype, role});
+  writer_.push_back(-1);
+  return static_cast<TensorIndex>(block_.tensors.size() - 1);
+}
+
+void BlockBuilder::compute(std::string name, const kernels::OpShape& shape,
+                           std::initializer_list<TensorIndex> inputs,
+                           std::initializer_list<TensorIndex> outputs) {
+  Operator op;
+  op.name = std::move(name);
+  op.shape = shape;
+  op.inputs = inputs;
+  op.inputs.insert(op.inputs.end(), required_.begin(), required_.end());
+  required_.clear();
+  op.outputs = outputs;
+  add(std::move(op));
+}
+
+void BlockBuilder::communicate(std::string name, const Exchange& exchange,
+                               std::initializer_list<TensorIndex> inputs,
+                               std::initializer_list<TensorIndex> outputs) {
+  Operator op;
+  op.name = std::move(name);
+  op.communicates = true;
+  op.stream = stream_of(exchange.scope);
+  op.collective = exchange.collective;
+  op.scope = exchange.scope;
+  op.bytes = exchange.bytes;
+  op.prefetch = exchange.prefetch;
+  op.inputs = inputs;
+  op.outputs = outputs;
+  add(std::move(op));
+}
+
+void BlockBuilder::add(Operator op) {
+  const int self = static_cast<int>(block_.operators.size());
+  for (const std::uint16_t input : op.inputs) {
+    const int writer = writer_[input];
+    if (writer < 0) continue;
+    const auto from = static_cast<std::size_t>(writer);
+    if (block_.operators[from].stream == op.stream) continue;
+    const auto wait = static_cast<std::uint16_t>(writer);
+    if (std::find(op.after.begin(), op.after.end(), wait) == op.after.end()) {
+      op.after.push_back(wait);
+    }
+  }
+  for (const std::uint16_t output : op.outputs) writer_[output] = self;
+  block_.operators.push_back(std::move(op));
+}
+
+Bytes peak_temporaries(const Block& block) {
+  const std::size_t count = block.operators.size();
+  std::vector<std::int64_t> change(count + 1, 0);
+  for (std::size_t t = 0; t < block.tensors.size(); ++t) {
+    if (block.tensors[t].role != Role::temporary) continue;
+    std::size_t first = count;
+    std::size_t last = 0;
+    for (std::size_t o = 0; o < count; ++o) {
+      const auto uses = [&](const std::vector<std::uint16_t>& list) {
+        return std::find(list.begin(), list.end(), t) != list.end();
+      };
+      if (uses(block.operators[o].inputs) || uses(block.operators[o].outputs)) {
+        first = std::min(first, o);
+        last = std::max(last, o);
+      }
+    }
+    if (first == count) continue;
+    change[first] += size_of(block.tensors[t]).v;
+    change[last + 1] -= size_of(block.tensors[t]).v;
+  }
+  std::int64_t alive = 0;
+  std::int64_t peak = 0;
+  for (const std::int64_t c : change) peak = std::max(peak, alive += c);
+  return {peak};
+}
+
+Block BlockBuilder::finish(std::string name) {
+  block_.name = std::move(name);
+  for (const Tensor& t : block_.tensors) {
+    if (t.role == Role::saved) block_.saved += size_of(t);
+  }
+  block_.workspace = peak_temporaries(block_);
+  for (const Operator& op : block_.operators) {
+    if (!op.communicates) block_.flops += kernels::flops(op.shape);
+  }
+  Block out = std::move(block_);
+  block_ = {};
+  writer_.clear();
+  return out;
+}
+
+}  // namespace troupe::schedule

@@ -1,0 +1,186 @@
+#include "schedule/lower.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <set>
+
+#include "schedule/lowering.h"
+
+namespace troupe::schedule {
+namespace {
+
+/// Turns the list of waits into slices of one array, each task's in the
+/// order they were added.
+void slice_waits(Lowering& l) {
+  std::vector<Task>& tasks = l.out.tasks;
+  for (const auto& [task, before] : l.waits) ++tasks[task.at()].dependencies;
+  std::uint32_t next = 0;
+  for (Task& t : tasks) {
+    t.first_dependency = next;
+    next += t.dependencies;
+    t.dependencies = 0;
+  }
+  l.out.dependencies.resize(next);
+  for (const auto& [task, before] : l.waits) {
+    Task& t = tasks[task.at()];
+    l.out.dependencies[t.first_dependency + t.dependencies++] = before;
+  }
+}
+
+void count_flops(Lowering& l) {
+  for (const strategy::Pipeline& p : l.phase.pipelines) {
+    std::map<int, std::int64_t> sequences;
+    for (int m = 0; m < p.micro_batches; ++m) {
+      sequences[strategy::sequence_length(l.strategy, p, m)] +=
+          p.micro_batch_size;
+    }
+    for (const auto& [length, count] : sequences) {
+      const std::int64_t tokens = count * length;
+      l.out.tokens += tokens;
+      l.out.model_flops += models::model_flops(l.model, tokens, length);
+      l.out.model_flops_full +=
+          models::model_flops_full_attention(l.model, tokens, length);
+    }
+  }
+}
+
+/// A task costs about 100 bytes; this bounds a schedule to a few GiB.
+constexpr double kMostTasks = 4e7;
+
+Result<void> check_size(const strategy::Phase& phase) {
+  double tasks = 0;
+  for (const strategy::Pipeline& p : phase.pipelines) {
+    double chunks = 0;
+    for (const auto& s : p.stages)
+      chunks += static_cast<double>(s.chunks.size());
+    tasks += 4.0 * chunks * p.micro_batches;
+  }
+  if (tasks <= kMostTasks) return {};
+  return fail(
+      Fault::input,
+      fmt::format("phase '{}' has about {:.0f} tasks, more than {:.0f}; "
+                  "use fewer micro-batches or pipelines",
+                  phase.name, tasks, kMostTasks));
+}
+
+}  // namespace
+
+std::int64_t member_tokens(const strategy::Stage& stage, std::size_t member,
+                           int seq_len) {
+  double before = 0;
+  for (std::size_t m = 0; m < member; ++m) before += stage.members[m].share;
+  const double after = before + stage.members[member].share;
+  const auto cut = [&](double share) {
+    return static_cast<std::int64_t>(share * seq_len + 0.5);
+  };
+  const bool last = member + 1 == stage.members.size();
+  return (last ? seq_len : cut(after)) - cut(before);
+}
+
+void lower_stages(Lowering& l) {
+  for (std::size_t p = 0; p < l.phase.pipelines.size(); ++p) {
+    auto& ids = l.pipelines.emplace_back();
+    for (const strategy::Stage& source : l.phase.pipelines[p].stages) {
+      if (source.layers() == 0) continue;
+      const auto id = make_id<StageId>(l.out.stages.size());
+      Stage stage;
+      stage.pipeline = static_cast<int>(p);
+      stage.index = static_cast<int>(ids.size());
+      stage.micro_batches = l.phase.pipelines[p].micro_batches;
+      for (std::size_t m = 0; m < source.members.size(); ++m) {
+        auto& ranks = stage.members.emplace_back();
+        for (std::size_t t = 0; t < source.members[m].devices.size(); ++t) {
+          ranks.push_back(make_id<RankId>(l.out.ranks.size()));
+          l.out.ranks.push_back({source.members[m].devices[t], id,
+                                 static_cast<std::int16_t>(m),
+                                 static_cast<std::int16_t>(t)});
+        }
+      }
+      for (const strategy::LayerRange& c : source.chunks) {
+        stage.chunks.push_back({c.first, c.last});
+      }
+      l.out.stages.push_back(std::move(stage));
+      l.sources.push_back(&source);
+      ids.push_back(id);
+    }
+  }
+}
+
+std::vector<Segment> segments(const Lowering& l) {
+  std::set<int> cuts;
+  for (const Stage& s : l.out.stages) {
+    for (const ChunkRange& c : s.chunks) {
+      if (c.first < c.last) cuts.insert({c.first, c.last});
+    }
+  }
+  std::vector<Segment> out;
+  std::map<int, std::size_t> starting;
+  for (auto it = cuts.begin(); std::next(it) != cuts.end(); ++it) {
+    Segment segment;
+    segment.first = *it;
+    segment.last = *std::next(it);
+    for (int layer = segment.first; layer < segment.last; ++layer) {
+      segment.parameters =
+          segment.parameters +
+          models::layer_parameters(l.model, models::layer_kind(l.model, layer));
+    }
+    if (segment.first == 0) {
+      segment.embedding = true;
+      segment.parameters =
+          segment.parameters + models::embedding_parameters(l.model);
+    }
+    if (segment.last == l.model.layers) {
+      segment.head = true;
+      segment.parameters =
+          segment.parameters + models::head_parameters(l.model);
+    }
+    starting[segment.first] = out.size();
+    out.push_back(std::move(segment));
+  }
+  for (std::size_t s = 0; s < l.out.stages.size(); ++s) {
+    const Stage& stage = l.out.stages[s];
+    for (std::size_t c = 0; c < stage.chunks.size(); ++c) {
+      const ChunkRange& range = stage.chunks[c];
+      for (auto it = starting.lower_bound(range.first);
+           it != starting.end() && it->first < range.last; ++it) {
+        Segment& segment = out[it->second];
+        segment.holders.emplace_back(make_id<StageId>(s), static_cast<int>(c));
+        segment.replicas += static_cast<int>(stage.members.size());
+      }
+    }
+  }
+  return out;
+}
+
+Result<Schedule> lower(const strategy::Strategy& strategy,
+                       const strategy::Phase& phase, const models::Model& model,
+                       const clusters::Cluster& cluster, const Orders& orders) {
+  TRY_DO(check_size(phase));
+  Lowering l{strategy, phase, model, cluster, orders, BlockShop(model),
+             {},       {},    {},    {},      {},     {}};
+  l.out.model = model.name;
+  l.out.cluster = cluster.name;
+  l.out.phase = phase.name;
+  l.out.pipelines = static_cast<int>(phase.pipelines.size());
+  l.out.dtype = strategy.dtype;
+  lower_stages(l);
+  const std::vector<Segment> parts = segments(l);
+  l.stage_replicas.assign(l.out.stages.size(), 1);
+  for (const Segment& part : parts) {
+    for (const auto& [stage, chunk] : part.holders) {
+      l.stage_replicas[stage.at()] = part.replicas;
+    }
+  }
+  for (std::size_t p = 0; p < phase.pipelines.size(); ++p) {
+    lower_pipeline(l, p);
+  }
+  lower_static_memory(l, parts);
+  lower_step_end(l);
+  l.out.blocks = l.shop.take();
+  count_flops(l);
+  slice_waits(l);
+  return std::move(l.out);
+}
+
+}  // namespace troupe::schedule

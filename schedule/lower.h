@@ -1,0 +1,27 @@
+// Lowers a strategy's phase to a schedule.
+#pragma once
+
+#include <vector>
+
+#include "base/result.h"
+#include "clusters/cluster.h"
+#include "models/model.h"
+#include "schedule/order.h"
+#include "schedule/schedule.h"
+#include "strategy/strategy.h"
+
+namespace troupe::schedule {
+
+/// Slots of every stage of every pipeline, for ScheduleKind::custom.
+using Orders = std::vector<std::vector<std::vector<Slot>>>;
+
+/// The schedule of one step of `phase`. Stages without layers are left out.
+///
+/// Requires: a strategy that `strategy::validate` found no error in.
+/// Errors: input, when the phase is too large to address.
+Result<Schedule> lower(const strategy::Strategy& strategy,
+                       const strategy::Phase& phase, const models::Model& model,
+                       const clusters::Cluster& cluster,
+                       const Orders& orders = {});
+
+}  // namespace troupe::schedule

@@ -1,0 +1,277 @@
+#include <algorithm>
+
+#include "schedule/lowering.h"
+
+namespace troupe::schedule {
+namespace {
+
+strategy::Recompute recompute_of(const Lowering& l,
+                                 const strategy::Stage& stage, int layer) {
+  const strategy::RecomputeRule& rule =
+      stage.recompute ? *stage.recompute : l.strategy.recompute;
+  const bool all = rule.layers.empty();
+  const bool named = std::find(rule.layers.begin(), rule.layers.end(), layer) !=
+                     rule.layers.end();
+  return all || named ? rule.mode : strategy::Recompute::none;
+}
+
+Layout layout_of(const Lowering& l, StageId stage, std::size_t member,
+                 int seq_len) {
+  const strategy::Stage& source = *l.sources[stage.at()];
+  const strategy::Pipeline& pipeline =
+      l.phase.pipelines[static_cast<std::size_t>(l.out.stage(stage).pipeline)];
+  Layout layout;
+  layout.tp = source.members[member].tp();
+  layout.cp = static_cast<int>(source.members.size());
+  layout.micro_batch = pipeline.micro_batch_size;
+  layout.tokens =
+      member_tokens(source, member, seq_len) * pipeline.micro_batch_size;
+  layout.seq_len = seq_len;
+  layout.replicas = l.stage_replicas[stage.at()];
+  layout.sequence_parallel = l.strategy.sequence_parallel;
+  layout.zero = l.strategy.zero;
+  layout.dtype = l.strategy.dtype;
+  return layout;
+}
+
+bool is_first(const Lowering& l, StageId stage, int chunk) {
+  return chunk == 0 && l.out.stage(stage).index == 0;
+}
+
+bool is_last(const Lowering& l, StageId stage, int chunk) {
+  const Stage& s = l.out.stage(stage);
+  const auto& chain = l.pipelines[static_cast<std::size_t>(s.pipeline)];
+  return stage == chain.back() &&
+         chunk + 1 == static_cast<int>(s.chunks.size());
+}
+
+std::vector<BlockRun> runs_of(Lowering& l, StageId stage, const Slot& slot,
+                              std::size_t member, int seq_len) {
+  const ChunkRange range =
+      l.out.stage(stage).chunks[static_cast<std::size_t>(slot.chunk)];
+  const Layout plain = layout_of(l, stage, member, seq_len);
+  const bool forward = slot.kind == TaskKind::forward;
+  const Gradients gradients = slot.kind == TaskKind::backward ? Gradients::both
+                              : slot.kind == TaskKind::backward_input
+                                  ? Gradients::input
+                                  : Gradients::weight;
+  std::vector<BlockRun> runs;
+  const bool ends = gradients != Gradients::weight;
+  if (forward && is_first(l, stage, slot.chunk)) {
+    runs.push_back({l.shop.embedding(false, plain), -1, 1});
+  }
+  if (!forward && ends && is_last(l, stage, slot.chunk)) {
+    runs.push_back({l.shop.head(true, plain), -2, 1});
+  }
+  for (int i = 0; i < range.last - range.first; ++i) {
+    const int layer = forward ? range.first + i : range.last - 1 - i;
+    Layout layout = plain;
+    layout.recompute = recompute_of(l, *l.sources[stage.at()], layer);
+    const auto kind = models::layer_kind(l.model, layer);
+    const BlockId block = forward ? l.shop.forward(kind, layout)
+                                  : l.shop.backward(kind, layout, gradients);
+    if (!runs.empty() && runs.back().block == block &&
+        runs.back().first_layer >= 0) {
+      ++runs.back().count;
+      if (!forward) runs.back().first_layer = layer;
+    } else {
+      runs.push_back({block, layer, 1});
+    }
+  }
+  if (forward && is_last(l, stage, slot.chunk)) {
+    runs.push_back({l.shop.head(false, plain), -2, 1});
+  }
+  if (!forward && ends && is_first(l, stage, slot.chunk)) {
+    runs.push_back({l.shop.embedding(true, plain), -1, 1});
+  }
+  return runs;
+}
+
+std::vector<Slot> slots_of(const Lowering& l, std::size_t pipeline, int stage,
+                           int stages, int chunks, int micro_batches) {
+  switch (l.strategy.schedule) {
+    case strategy::ScheduleKind::gpipe:
+      if (chunks == 1) return gpipe(micro_batches);
+      break;
+    case strategy::ScheduleKind::custom:
+      return l.orders[pipeline][static_cast<std::size_t>(stage)];
+    case strategy::ScheduleKind::one_f_one_b:
+    case strategy::ScheduleKind::interleaved:
+      break;
+  }
+  return chunks == 1 ? one_f_one_b(stage, stages, micro_batches)
+                     : interleaved(stage, stages, chunks, micro_batches);
+}
+
+/// Finds the compute tasks of a pipeline by stage, chunk and micro-batch.
+struct TaskTable {
+  int chunks = 1;
+  int micro_batches = 0;
+  std::vector<TaskId> forward, backward;  ///< whole or input backward
+  std::size_t at(int stage, int chunk, int micro_batch) const {
+    return (static_cast<std::size_t>(stage) * static_cast<std::size_t>(chunks) +
+            static_cast<std::size_t>(chunk)) *
+               static_cast<std::size_t>(micro_batches) +
+           static_cast<std::size_t>(micro_batch);
+  }
+};
+
+void add_compute(Lowering& l, std::size_t pipeline, TaskTable& table) {
+  const auto& chain = l.pipelines[pipeline];
+  const strategy::Pipeline& source = l.phase.pipelines[pipeline];
+  const int stages = static_cast<int>(chain.size());
+  for (int s = 0; s < stages; ++s) {
+    const StageId id = chain[static_cast<std::size_t>(s)];
+    const auto slots =
+        slots_of(l, pipeline, s, stages, table.chunks, table.micro_batches);
+    auto& order = l.out.stages[id.at()].order;
+    order.reserve(slots.size() + 1);
+    std::map<std::tuple<TaskKind, int, int>, BodyId> known;
+    for (const Slot& slot : slots) {
+      const int seq =
+          strategy::sequence_length(l.strategy, source, slot.micro_batch);
+      const auto [it, fresh] = known.try_emplace({slot.kind, slot.chunk, seq});
+      if (fresh) it->second = body_of(l, id, slot, seq);
+      Task task;
+      task.kind = slot.kind;
+      task.chunk = static_cast<std::uint8_t>(slot.chunk);
+      task.stage = id;
+      task.micro_batch = slot.micro_batch;
+      task.what = it->second.v;
+      const TaskId added = l.add(task);
+      order.push_back(added);
+      const std::size_t at = table.at(s, slot.chunk, slot.micro_batch);
+      if (slot.kind == TaskKind::forward) table.forward[at] = added;
+      if (slot.kind == TaskKind::backward ||
+          slot.kind == TaskKind::backward_input) {
+        table.backward[at] = added;
+      }
+    }
+  }
+}
+
+/// Adds the hand-overs of one direction of one channel (from a stage and
+/// chunk to the next), one for each micro-batch, in the sender's order.
+struct Channel {
+  StageId from, to;
+  int from_stage, from_chunk, to_stage, to_chunk;
+  bool backward;
+};
+
+void add_channel(Lowering& l, const Channel& c, const TaskTable& table,
+                 const strategy::Pipeline& source) {
+  const auto& made = c.backward ? table.backward : table.forward;
+  if (c.from == c.to) {
+    for (int m = 0; m < table.micro_batches; ++m) {
+      l.wait(made[table.at(c.to_stage, c.to_chunk, m)],
+             made[table.at(c.from_stage, c.from_chunk, m)]);
+    }
+    return;
+  }
+  std::map<int, int> known;
+  TaskId previous;
+  const std::vector<TaskId>& order = l.out.stages[c.from.at()].order;
+  for (std::size_t i = 0; i < order.size(); ++i) {
+    const Task producer = l.out.tasks[order[i].at()];
+    if (producer.chunk != c.from_chunk) continue;
+    const bool sends = c.backward
+                           ? producer.kind == TaskKind::backward ||
+                                 producer.kind == TaskKind::backward_input
+                           : producer.kind == TaskKind::forward;
+    if (!sends) continue;
+    const int seq =
+        strategy::sequence_length(l.strategy, source, producer.micro_batch);
+    const auto [it, fresh] = known.try_emplace(seq);
+    if (fresh) {
+      it->second = static_cast<int>(l.out.transfers.size());
+      l.out.transfers.push_back(
+          hand_over(l, c.from, c.to, source.micro_batch_size, seq));
+    }
+    Task task;
+    task.kind = TaskKind::transfer;
+    task.chunk = static_cast<std::uint8_t>(c.from_chunk);
+    task.backward = c.backward;
+    task.stage = c.from;
+    task.micro_batch = producer.micro_batch;
+    task.what = it->second;
+    const TaskId added = l.add(task);
+    l.wait(added, order[i]);
+    if (previous) l.wait(added, previous);
+    previous = added;
+    l.wait(made[table.at(c.to_stage, c.to_chunk, producer.micro_batch)], added);
+    if (!l.strategy.overlap_hand_over && i + 1 < order.size()) {
+      l.wait(order[i + 1], added);
+    }
+  }
+}
+
+}  // namespace
+
+BodyId body_of(Lowering& l, StageId stage, const Slot& slot, int seq_len) {
+  Body body;
+  const strategy::Stage& source = *l.sources[stage.at()];
+  bool equal = true;
+  for (const strategy::Member& m : source.members) {
+    equal = equal && m.tp() == source.members[0].tp();
+  }
+  for (std::size_t m = 1; m < source.members.size(); ++m) {
+    equal = equal && member_tokens(source, m, seq_len) ==
+                         member_tokens(source, 0, seq_len);
+  }
+  const std::size_t kinds = equal ? 1 : source.members.size();
+  std::vector<std::vector<std::int64_t>> key;
+  for (std::size_t m = 0; m < kinds; ++m) {
+    body.members.push_back(runs_of(l, stage, slot, m, seq_len));
+    Bytes saved;
+    auto& words = key.emplace_back();
+    for (const BlockRun& run : body.members.back()) {
+      saved += l.shop.block(run.block).saved * run.count;
+      words.insert(words.end(), {run.block.v, run.first_layer, run.count});
+    }
+    body.saved = std::max(body.saved, saved);
+  }
+  const auto [it, fresh] = l.bodies.try_emplace(std::move(key));
+  if (fresh) {
+    it->second = make_id<BodyId>(l.out.bodies.size());
+    l.out.bodies.push_back(std::move(body));
+  }
+  return it->second;
+}
+
+void lower_pipeline(Lowering& l, std::size_t pipeline) {
+  const auto& chain = l.pipelines[pipeline];
+  if (chain.empty()) return;
+  const strategy::Pipeline& source = l.phase.pipelines[pipeline];
+  const int stages = static_cast<int>(chain.size());
+  TaskTable table;
+  table.micro_batches = source.micro_batches;
+  table.chunks = 1;
+  for (const StageId id : chain) {
+    table.chunks =
+        std::max(table.chunks, static_cast<int>(l.out.stage(id).chunks.size()));
+  }
+  const std::size_t slots = table.at(stages, 0, 0);
+  table.forward.resize(slots);
+  table.backward.resize(slots);
+  add_compute(l, pipeline, table);
+  const int links = stages * table.chunks - 1;
+  for (int v = 0; v < links; ++v) {
+    const auto stage_of = [&](int x) {
+      return chain[static_cast<std::size_t>(x % stages)];
+    };
+    const Channel forward{stage_of(v), stage_of(v + 1),  v % stages,
+                          v / stages,  (v + 1) % stages, (v + 1) / stages,
+                          false};
+    const Channel backward{forward.to,
+                           forward.from,
+                           forward.to_stage,
+                           forward.to_chunk,
+                           forward.from_stage,
+                           forward.from_chunk,
+                           true};
+    add_channel(l, forward, table, source);
+    add_channel(l, backward, table, source);
+  }
+}
+
+}  // namespace troupe::schedule

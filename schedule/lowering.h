@@ -1,0 +1,66 @@
+// The parts of lowering, shared between its sources only.
+#pragma once
+
+#include <map>
+#include <span>
+#include <utility>
+#include <vector>
+
+#include "schedule/blocks.h"
+#include "schedule/lower.h"
+
+namespace troupe::schedule {
+
+/// Layers [first, last) that the same stages hold, with the embedding or
+/// head when they touch an end of the model.
+struct Segment {
+  int first = 0, last = 0;
+  bool embedding = false, head = false;
+  std::vector<std::pair<StageId, int>> holders;  ///< stage and chunk
+  models::ParameterCount parameters;
+  int replicas = 0;  ///< tensor-parallel groups that hold it
+};
+
+/// Everything known while a schedule is put together.
+struct Lowering {
+  const strategy::Strategy& strategy;
+  const strategy::Phase& phase;
+  const models::Model& model;
+  const clusters::Cluster& cluster;
+  const Orders& orders;
+  BlockShop shop;
+  Schedule out;
+
+  /// Stages of each pipeline that hold layers, in order.
+  std::vector<std::vector<StageId>> pipelines;
+  /// The strategy's stage behind each StageId.
+  std::vector<const strategy::Stage*> sources;
+  std::vector<int> stage_replicas;  ///< data-parallel copies of its layers
+  /// Edges (task, what it waits for), turned into slices at the end.
+  std::vector<std::pair<TaskId, TaskId>> waits;
+  std::map<std::vector<std::vector<std::int64_t>>, BodyId> bodies;
+
+  TaskId add(Task task) {
+    out.tasks.push_back(task);
+    return make_id<TaskId>(out.tasks.size() - 1);
+  }
+  void wait(TaskId task, TaskId before) { waits.emplace_back(task, before); }
+};
+
+void lower_stages(Lowering& l);
+void lower_pipeline(Lowering& l, std::size_t pipeline);
+void lower_step_end(Lowering& l);
+std::vector<Segment> segments(const Lowering& l);
+void lower_static_memory(Lowering& l, std::span<const Segment> segments);
+
+BodyId body_of(Lowering& l, StageId stage, const Slot& slot, int seq_len);
+/// The hand-over of one micro-batch's activations (or their gradients).
+Transfer hand_over(const Lowering& l, StageId from, StageId to,
+                   int micro_batch_size, int seq_len);
+
+/// Tokens of one micro-batch that a member holds, and where its first one
+/// is, counting from the start of the (concatenated) sequences.
+std::int64_t member_tokens(const strategy::Stage& stage, std::size_t member,
+                           int seq_len);
+
+}  // namespace troupe::schedule

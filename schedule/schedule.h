@@ -1,0 +1,243 @@
+// The schedule: everything that an interpreter needs to perform one training
+// step (operators, tensors, groups, order), and nothing of time. Simulation,
+// emulation and execution read the same one.
+//
+// Two levels. A *task* is what one stage does at once: a forward, a backward,
+// a hand-over, a gradient sync, an optimizer step. A *block* is the operator
+// list of one layer's forward or backward under one layout; thousands of
+// tasks share one block.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "base/id.h"
+#include "base/units.h"
+#include "clusters/cluster.h"
+#include "clusters/collective.h"
+#include "kernels/operator.h"
+#include "profiles/cost.h"
+
+namespace troupe::schedule {
+
+using clusters::DeviceId;
+using RankId = Id<struct RankTag>;    ///< dense over the devices in use
+using StageId = Id<struct StageTag>;  ///< dense over all pipelines' stages
+using BlockId = Id<struct BlockTag>;
+using BodyId = Id<struct BodyTag>;
+using TaskId = Id<struct TaskTag>;
+
+inline constexpr int kFormatVersion = 1;
+
+/// In-order queues of a device. Operators of one stream run one after
+/// another; streams run beside each other.
+enum class Stream : std::uint8_t { compute, tensor, context, data, pipeline };
+inline constexpr int kStreams = 5;
+std::string_view name_of(Stream stream);
+
+/// What a tensor of a block is for.
+enum class Role : std::uint8_t {
+  input,      ///< comes from the block before (or the hand-over)
+  output,     ///< goes to the block after
+  parameter,  ///< lives for the whole step
+  gradient,   ///< accumulates over micro-batches
+  saved,      ///< made by a forward, needed by its backward
+  temporary,  ///< lives inside the block
+};
+std::string_view name_of(Role role);
+
+/// A tensor as one rank holds it: row-major, at most three dimensions.
+struct Tensor {
+  std::string name;
+  std::vector<std::int64_t> shape;
+  kernels::DType dtype = kernels::DType::bf16;
+  Role role = Role::temporary;
+  bool operator==(const Tensor&) const = default;
+};
+Bytes size_of(const Tensor& tensor);
+
+/// Who takes part in a collective inside a block.
+enum class Scope : std::uint8_t {
+  tensor,   ///< the ranks of this member
+  context,  ///< the ranks with this tensor-parallel index in all members
+  data,     ///< the replicas of this rank in all pipelines
+};
+
+/// One operator of a block: either compute or communication.
+struct Operator {
+  std::string name;  ///< "qkv", "attention", "mlp_up.weight_gradient", ...
+  Stream stream = Stream::compute;
+  bool communicates = false;
+  kernels::OpShape shape;  ///< compute only
+  clusters::Collective collective = clusters::Collective::all_reduce;
+  Scope scope = Scope::tensor;
+  /// Communication only: the whole tensor's bytes (all-reduce: what each rank
+  /// holds; all-gather: the result; reduce-scatter: the input; ring shift:
+  /// what each rank sends).
+  Bytes bytes;
+  std::vector<std::uint16_t> inputs;   ///< into Block::tensors
+  std::vector<std::uint16_t> outputs;  ///< into Block::tensors
+  /// Earlier operators of the block, on other streams, that must have ended.
+  std::vector<std::uint16_t> after;
+  /// Parameter prefetch of ZeRO 3: issued one block early, as soon as the
+  /// block two before this one in the body has ended.
+  bool prefetch = false;
+  bool operator==(const Operator&) const = default;
+};
+
+/// The operators of one layer (or the embedding, head, optimizer) in one
+/// direction under one layout.
+struct Block {
+  std::string name;  ///< "layer.forward tp8 4096x1"
+  std::vector<Tensor> tensors;
+  std::vector<Operator> operators;
+  profiles::LayerKey key;   ///< to price it by a coarser measurement
+  bool has_key = false;     ///< false: only its operators have a price
+  bool recomputes = false;  ///< a backward that runs its forward again first
+  Bytes saved;              ///< kept for the backward (forward blocks)
+  Bytes workspace;          ///< most temporaries alive at once
+  Flops flops;              ///< of its compute operators
+  bool operator==(const Block&) const = default;
+};
+
+/// `count` layers from `first_layer` on that share a block.
+struct BlockRun {
+  BlockId block;
+  int first_layer = 0;  ///< -1 embedding, -2 head, -3 optimizer
+  int count = 1;
+  bool operator==(const BlockRun&) const = default;
+};
+
+/// What a compute task performs: one list of runs for each context-parallel
+/// member, or a single list when the members are equal.
+struct Body {
+  std::vector<std::vector<BlockRun>> members;
+  Bytes saved;  ///< of the member that keeps most
+  bool operator==(const Body&) const = default;
+  const std::vector<BlockRun>& of(std::size_t member) const {
+    return members[members.size() == 1 ? 0 : member];
+  }
+};
+
+enum class TaskKind : std::uint8_t {
+  forward,
+  backward,         ///< input and weight gradients
+  backward_input,   ///< input gradient only
+  backward_weight,  ///< weight gradient only
+  transfer,         ///< activations forward, gradients backward
+  gradient_sync,    ///< across pipelines (and context-parallel members)
+  optimizer,
+  parameter_gather,  ///< of sharded parameters after the optimizer
+  layout_switch,
+};
+std::string_view name_of(TaskKind kind);
+bool computes(TaskKind kind);
+
+/// One node of the task graph. Dependencies are explicit; tasks of a stage's
+/// `order` follow each other besides.
+struct Task {
+  TaskKind kind = TaskKind::forward;
+  std::uint8_t chunk = 0;  ///< virtual stage, when interleaved
+  bool backward = false;   ///< transfers: carries gradients
+  StageId stage;           ///< transfers: the sender; syncs: invalid
+  std::int32_t micro_batch = -1;
+  std::int32_t what = -1;  ///< body, transfer or sync, by kind
+  std::uint32_t first_dependency = 0;
+  std::uint32_t dependencies = 0;
+  bool operator==(const Task&) const = default;
+};
+
+/// One message of a hand-over.
+struct Message {
+  RankId from, to;
+  Bytes bytes;
+  bool operator==(const Message&) const = default;
+};
+
+/// A hand-over between two stages, in one direction, for one size.
+struct Transfer {
+  StageId from, to;
+  std::vector<Message> messages;
+  bool operator==(const Transfer&) const = default;
+};
+
+/// One collective of a sync.
+struct SyncGroup {
+  std::vector<RankId> ranks;
+  Bytes bytes;
+  bool operator==(const SyncGroup&) const = default;
+};
+
+/// Collectives that start together: the gradient sync (or parameter gather)
+/// of the layers that one set of stages shares.
+struct Sync {
+  std::string name;  ///< "layers 0-9"
+  clusters::Collective collective = clusters::Collective::all_reduce;
+  std::vector<StageId> stages;
+  std::vector<SyncGroup> groups;
+  bool operator==(const Sync&) const = default;
+};
+
+/// A rank is a device at work.
+struct Rank {
+  DeviceId device;
+  StageId stage;
+  std::int16_t member = 0;
+  std::int16_t tp_index = 0;
+  bool operator==(const Rank&) const = default;
+};
+
+struct ChunkRange {
+  int first = 0, last = 0;  ///< layers [first, last)
+  bool operator==(const ChunkRange&) const = default;
+};
+
+/// What lives on each rank of a stage for the whole step.
+struct StaticMemory {
+  Bytes parameters, gradients, optimizer;
+  bool operator==(const StaticMemory&) const = default;
+};
+
+/// A stage of a pipeline: its ranks, its layers and the order of its tasks.
+struct Stage {
+  int pipeline = 0;
+  int index = 0;                             ///< in the pipeline
+  std::vector<std::vector<RankId>> members;  ///< tensor-parallel groups
+  std::vector<ChunkRange> chunks;
+  int micro_batches = 0;
+  StaticMemory memory;        ///< of its fullest rank
+  Bytes workspace;            ///< most temporaries alive at once
+  std::vector<TaskId> order;  ///< compute tasks, first to last
+  bool operator==(const Stage&) const = default;
+
+  int tp() const;
+  int ranks() const;
+};
+
+/// One training step of one phase.
+struct Schedule {
+  std::string model;  ///< names, for reports
+  std::string cluster;
+  std::string phase;
+  int pipelines = 0;
+  std::int64_t tokens = 0;  ///< of the step
+  Flops model_flops;        ///< causal attention as half
+  Flops model_flops_full;   ///< causal attention in full
+  kernels::DType dtype = kernels::DType::bf16;
+  std::vector<Rank> ranks;
+  std::vector<Stage> stages;
+  std::vector<Block> blocks;
+  std::vector<Body> bodies;
+  std::vector<Transfer> transfers;
+  std::vector<Sync> syncs;
+  std::vector<Task> tasks;
+  std::vector<TaskId> dependencies;  ///< sliced by Task::first_dependency
+  bool operator==(const Schedule&) const = default;
+
+  const Rank& rank(RankId id) const { return ranks[id.at()]; }
+  const Stage& stage(StageId id) const { return stages[id.at()]; }
+  const Block& block(BlockId id) const { return blocks[id.at()]; }
+};
+
+}  // namespace troupe::schedule

@@ -1,0 +1,222 @@
+#include "sim/engine.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <queue>
+
+#include "base/progress.h"
+#include "sim/flows.h"
+
+namespace troupe::sim {
+
+using schedule::Schedule;
+using schedule::Task;
+using schedule::TaskId;
+using schedule::TaskKind;
+
+namespace {
+
+/// Something that will happen; equal times are settled by `order`, tasks
+/// before flows, lower numbers first.
+struct Event {
+  Time at;
+  std::int64_t order = 0;
+  std::int32_t flow = -1;  ///< else a task
+  std::uint32_t version = 0;
+  bool operator>(const Event& o) const {
+    return at != o.at ? at > o.at : order > o.order;
+  }
+};
+
+/// Who waits for whom, turned around: successors of each task.
+class Successors {
+ public:
+  explicit Successors(const Schedule& s) : first_(s.tasks.size() + 1, 0) {
+    const auto each = [&](auto use) {
+      for (std::size_t t = 0; t < s.tasks.size(); ++t) {
+        const Task& task = s.tasks[t];
+        for (std::uint32_t d = 0; d < task.dependencies; ++d) {
+          use(s.dependencies[task.first_dependency + d], make_id<TaskId>(t));
+        }
+      }
+      for (const auto& stage : s.stages) {
+        for (std::size_t i = 1; i < stage.order.size(); ++i) {
+          use(stage.order[i - 1], stage.order[i]);
+        }
+      }
+    };
+    each([&](TaskId before, TaskId) { ++first_[before.at() + 1]; });
+    for (std::size_t i = 1; i < first_.size(); ++i) first_[i] += first_[i - 1];
+    list_.resize(first_.back());
+    std::vector<std::uint32_t> next(first_.begin(), first_.end() - 1);
+    waiting.assign(s.tasks.size(), 0);
+    each([&](TaskId before, TaskId after) {
+      list_[next[before.at()]++] = after;
+      ++waiting[after.at()];
+    });
+  }
+  std::span<const TaskId> of(TaskId t) const {
+    return {list_.data() + first_[t.at()], list_.data() + first_[t.at() + 1]};
+  }
+  std::vector<std::uint32_t> waiting;  ///< dependencies not yet ended
+
+ private:
+  std::vector<std::uint32_t> first_;
+  std::vector<TaskId> list_;
+};
+
+class Engine {
+ public:
+  Engine(const Schedule& s, const PriceList& prices,
+         const Activities& activities, std::size_t links,
+         OperatorDetail* detail)
+      : schedule_(s),
+        detail_(detail),
+        prices_(prices),
+        activities_(activities),
+        flows_(links),
+        successors_(s) {
+    run_.start.resize(s.tasks.size());
+    run_.end.resize(s.tasks.size());
+  }
+
+  Result<Run> perform() {
+    for (std::size_t t = 0; t < schedule_.tasks.size(); ++t) {
+      if (successors_.waiting[t] == 0) begin(make_id<TaskId>(t), {});
+    }
+    while (!events_.empty()) {
+      const Event event = events_.top();
+      events_.pop();
+      if (event.flow >= 0) {
+        if (!flows_.current(event.flow, event.version)) continue;
+        flow_ended(event.flow, event.at);
+      } else {
+        task_ended(TaskId{static_cast<std::int32_t>(event.order)}, event.at);
+      }
+      ++run_.events;
+      if ((run_.events & 0xffff) == 0 && interrupted()) {
+        return fail(Fault::interrupted, "interrupted");
+      }
+    }
+    if (ended_ != schedule_.tasks.size()) return deadlock();
+    run_.contended = flows_.slowed();
+    if (detail_) run_.events += detail_->operators();
+    return std::move(run_);
+  }
+
+ private:
+  void begin(TaskId id, Time now) {
+    const Task& task = schedule_.tasks[id.at()];
+    run_.start[id.at()] = now;
+    if (schedule::computes(task.kind)) {
+      push_task(id, now + (detail_ ? detail_->perform(id, now)
+                                   : prices_.of(id).time));
+      return;
+    }
+    const auto& list = task.kind == TaskKind::transfer ? activities_.transfers
+                                                       : activities_.syncs;
+    const Activity& activity = list[static_cast<std::size_t>(task.what)];
+    if (activity.work.v <= 0) {
+      push_task(id, now + activity.latency);
+      return;
+    }
+    const std::int32_t flow = flows_.start(activity, now, changed_);
+    if (task_of_flow_.size() <= static_cast<std::size_t>(flow)) {
+      task_of_flow_.resize(static_cast<std::size_t>(flow) + 1);
+    }
+    task_of_flow_[static_cast<std::size_t>(flow)] = {id, activity.latency};
+    push_changed();
+  }
+
+  void flow_ended(std::int32_t flow, Time now) {
+    const auto [task, latency] = task_of_flow_[static_cast<std::size_t>(flow)];
+    flows_.finish(flow, now, changed_);
+    push_changed();
+    push_task(task, now + latency);
+  }
+
+  void task_ended(TaskId id, Time now) {
+    run_.end[id.at()] = now;
+    run_.step = std::max(run_.step, now);
+    ++ended_;
+    for (const TaskId next : successors_.of(id)) {
+      if (--successors_.waiting[next.at()] == 0) begin(next, now);
+    }
+  }
+
+  void push_task(TaskId id, Time at) { events_.push({at, id.v, -1, 0}); }
+
+  void push_changed() {
+    constexpr std::int64_t kAfterTasks = std::int64_t{1} << 32;
+    for (const auto& e : changed_) {
+      events_.push({e.at, kAfterTasks + e.flow, e.flow, e.version});
+    }
+    changed_.clear();
+  }
+
+  Result<Run> deadlock() const {
+    std::string names;
+    int shown = 0;
+    for (std::size_t t = 0; t < schedule_.tasks.size() && shown < 5; ++t) {
+      if (successors_.waiting[t] == 0) continue;
+      const Task& task = schedule_.tasks[t];
+      names +=
+          fmt::format("{}{} of micro-batch {} on stage {}", shown ? ", " : "",
+                      name_of(task.kind), task.micro_batch, task.stage.v);
+      ++shown;
+    }
+    return fail(Fault::input,
+                fmt::format("deadlock: {} of {} tasks can never start, first: "
+                            "{}; check the order of the stages' tasks",
+                            schedule_.tasks.size() - ended_,
+                            schedule_.tasks.size(), names));
+  }
+
+  const Schedule& schedule_;
+  OperatorDetail* detail_;
+  const PriceList& prices_;
+  const Activities& activities_;
+  FlowTable flows_;
+  Successors successors_;
+  std::priority_queue<Event, std::vector<Event>, std::greater<>> events_;
+  std::vector<FlowTable::Expected> changed_;
+  std::vector<std::pair<TaskId, Time>> task_of_flow_;
+  std::size_t ended_ = 0;
+  Run run_;
+};
+
+}  // namespace
+
+Activities activities_of(const Schedule& schedule, const Network& network) {
+  Activities out;
+  std::vector<Network::Message> messages;
+  for (const auto& transfer : schedule.transfers) {
+    messages.clear();
+    for (const auto& m : transfer.messages) {
+      messages.push_back(
+          {schedule.rank(m.from).device, schedule.rank(m.to).device, m.bytes});
+    }
+    out.transfers.push_back(network.messages(messages));
+  }
+  for (const auto& sync : schedule.syncs) {
+    std::vector<Network::Group> groups;
+    for (const auto& group : sync.groups) {
+      auto& g = groups.emplace_back();
+      g.bytes = group.bytes;
+      for (const auto r : group.ranks) {
+        g.devices.push_back(schedule.rank(r).device);
+      }
+    }
+    out.syncs.push_back(network.collectives(sync.collective, groups));
+  }
+  return out;
+}
+
+Result<Run> perform(const Schedule& schedule, const PriceList& prices,
+                    const Activities& activities, std::size_t links,
+                    OperatorDetail* detail) {
+  return Engine(schedule, prices, activities, links, detail).perform();
+}
+
+}  // namespace troupe::sim

@@ -1,0 +1,44 @@
+// The discrete-event engine: performs a priced schedule in simulated time.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "base/result.h"
+#include "schedule/schedule.h"
+#include "sim/detail.h"
+#include "sim/network.h"
+#include "sim/price.h"
+
+namespace troupe::sim {
+
+/// When each task ran. Same inputs give the same bytes on any machine.
+struct Run {
+  std::vector<Time> start, end;  ///< by task
+  Time step;                     ///< end of the last task
+  std::int64_t events = 0;
+  std::int64_t contended = 0;  ///< flows that ever shared a full link
+};
+
+/// Activities of a schedule's transfers and syncs, by index.
+struct Activities {
+  std::vector<Activity> transfers, syncs;
+};
+Activities activities_of(const schedule::Schedule& schedule,
+                         const Network& network);
+
+/// Performs the step.
+///
+/// Model:  a compute task starts when its dependencies and the task before it
+///         in its stage have ended; a communication starts when its
+///         dependencies have, shares links max-min fairly, and ends its
+///         latency after its last byte. Ties go to the lower task number.
+///         With `detail` every compute task is performed operator by operator
+///         on every rank.
+/// Errors: input, naming the tasks, when some can never start (deadlock);
+///         interrupted.
+Result<Run> perform(const schedule::Schedule& schedule, const PriceList& prices,
+                    const Activities& activities, std::size_t links,
+                    OperatorDetail* detail = nullptr);
+
+}  // namespace troupe::sim
