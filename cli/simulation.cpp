@@ -80,7 +80,7 @@ Result<results::RunResult> simulate_schedule(const schedule::Schedule& schedule,
                              recorded.empty() ? 0 : kMostTracedOperators);
   TRY(const sim::Run run,
       sim::perform(schedule, prices, activities, network.links(),
-                   options.operators ? &detail : nullptr));
+                   options.operators ? &detail : nullptr, options.fold));
   results::RunResult out = results::summarise(
       {schedule, cluster, prices, activities, run, options.reserve});
   out.schedule = schedule::content_hash(schedule);

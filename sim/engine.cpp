@@ -7,6 +7,7 @@
 
 #include "base/progress.h"
 #include "sim/flows.h"
+#include "sim/fold.h"
 
 namespace troupe::sim {
 
@@ -29,20 +30,25 @@ struct Event {
   }
 };
 
-/// Who waits for whom, turned around: successors of each task.
+/// Who waits for whom, turned around: successors of each task that is
+/// performed. A folded task's part is played by the one it runs like.
 class Successors {
  public:
-  explicit Successors(const Schedule& s) : first_(s.tasks.size() + 1, 0) {
+  Successors(const Schedule& s, const std::vector<TaskId>& like)
+      : first_(s.tasks.size() + 1, 0) {
     const auto each = [&](auto use) {
       for (std::size_t t = 0; t < s.tasks.size(); ++t) {
         const Task& task = s.tasks[t];
+        if (like[t].at() != t) continue;
         for (std::uint32_t d = 0; d < task.dependencies; ++d) {
-          use(s.dependencies[task.first_dependency + d], make_id<TaskId>(t));
+          use(like[s.dependencies[task.first_dependency + d].at()],
+              make_id<TaskId>(t));
         }
       }
       for (const auto& stage : s.stages) {
         for (std::size_t i = 1; i < stage.order.size(); ++i) {
-          use(stage.order[i - 1], stage.order[i]);
+          const TaskId after = stage.order[i];
+          if (like[after.at()] == after) use(stage.order[i - 1], after);
         }
       }
     };
@@ -70,20 +76,25 @@ class Engine {
  public:
   Engine(const Schedule& s, const PriceList& prices,
          const Activities& activities, std::size_t links,
-         OperatorDetail* detail)
+         OperatorDetail* detail, const std::vector<TaskId>& like)
       : schedule_(s),
+        like_(like),
         detail_(detail),
         prices_(prices),
         activities_(activities),
         flows_(links),
-        successors_(s) {
+        successors_(s, like) {
     run_.start.resize(s.tasks.size());
     run_.end.resize(s.tasks.size());
   }
 
   Result<Run> perform() {
     for (std::size_t t = 0; t < schedule_.tasks.size(); ++t) {
-      if (successors_.waiting[t] == 0) begin(make_id<TaskId>(t), {});
+      if (like_[t].at() != t) {
+        ++run_.folded;
+      } else if (successors_.waiting[t] == 0) {
+        begin(make_id<TaskId>(t), {});
+      }
     }
     while (!events_.empty()) {
       const Event event = events_.top();
@@ -99,7 +110,14 @@ class Engine {
         return fail(Fault::interrupted, "interrupted");
       }
     }
-    if (ended_ != schedule_.tasks.size()) return deadlock();
+    if (ended_ + static_cast<std::size_t>(run_.folded) !=
+        schedule_.tasks.size()) {
+      return deadlock();
+    }
+    for (std::size_t t = 0; t < like_.size(); ++t) {
+      run_.start[t] = run_.start[like_[t].at()];
+      run_.end[t] = run_.end[like_[t].at()];
+    }
     run_.contended = flows_.slowed();
     if (detail_) run_.events += detail_->operators();
     return std::move(run_);
@@ -174,6 +192,7 @@ class Engine {
   }
 
   const Schedule& schedule_;
+  const std::vector<TaskId>& like_;
   OperatorDetail* detail_;
   const PriceList& prices_;
   const Activities& activities_;
@@ -215,8 +234,17 @@ Activities activities_of(const Schedule& schedule, const Network& network) {
 
 Result<Run> perform(const Schedule& schedule, const PriceList& prices,
                     const Activities& activities, std::size_t links,
-                    OperatorDetail* detail) {
-  return Engine(schedule, prices, activities, links, detail).perform();
+                    OperatorDetail* detail, bool folded) {
+  if (folded) {
+    const std::vector<TaskId> like = fold(schedule, prices, activities);
+    TRY(Run run, Engine(schedule, prices, activities, links, detail, like)
+                     .perform());
+    // Contention couples pipelines in ways that one cannot stand for.
+    if (run.contended == 0 || run.folded == 0) return run;
+  }
+  std::vector<TaskId> each(schedule.tasks.size());
+  for (std::size_t t = 0; t < each.size(); ++t) each[t] = make_id<TaskId>(t);
+  return Engine(schedule, prices, activities, links, detail, each).perform();
 }
 
 }  // namespace troupe::sim

@@ -18,6 +18,7 @@ struct Run {
   Time step;                     ///< end of the last task
   std::int64_t events = 0;
   std::int64_t contended = 0;  ///< flows that ever shared a full link
+  int folded = 0;              ///< tasks that another one stood for
 };
 
 /// Activities of a schedule's transfers and syncs, by index.
@@ -34,11 +35,13 @@ Activities activities_of(const schedule::Schedule& schedule,
 ///         dependencies have, shares links max-min fairly, and ends its
 ///         latency after its last byte. Ties go to the lower task number.
 ///         With `detail` every compute task is performed operator by operator
-///         on every rank.
+///         on every rank. With `folded` equal pipelines are performed once
+///         where that is exact (sim/fold.h), which changes no time.
 /// Errors: input, naming the tasks, when some can never start (deadlock);
 ///         interrupted.
-Result<Run> perform(const schedule::Schedule& schedule, const PriceList& prices,
-                    const Activities& activities, std::size_t links,
-                    OperatorDetail* detail = nullptr);
+Result<Run> perform(const schedule::Schedule& schedule,
+                    const PriceList& prices, const Activities& activities,
+                    std::size_t links, OperatorDetail* detail = nullptr,
+                    bool folded = false);
 
 }  // namespace troupe::sim

@@ -11,12 +11,12 @@
 namespace troupe::schedule {
 namespace {
 
-const char* const kCluster = "8 x h100-sxm per node, 400 Gbit/s per GPU, "
-                             "16 nodes";
+const char* const kCluster =
+    "8 x h100-sxm per node, 400 Gbit/s per GPU, "
+    "16 nodes";
 
 Schedule lowered(const strategy::Strategy& s, const models::Model& model) {
-  auto schedule =
-      lower(s, s.phases[0], model, test::cluster_of(kCluster));
+  auto schedule = lower(s, s.phases[0], model, test::cluster_of(kCluster));
   EXPECT_TRUE(schedule.has_value());
   return std::move(*schedule);
 }
@@ -58,9 +58,9 @@ TEST(Lowering, SyncsTheSegmentsThatUnequalPipelinesShare) {
   const Schedule s = lowered(unequal(model), model);
   std::vector<std::string> names;
   for (const Sync& sync : s.syncs) names.push_back(sync.name);
-  EXPECT_EQ(names, (std::vector<std::string>{
-                       "embedding, layers 0-3", "layer 4", "layers 5-6",
-                       "layer 7, head", "gradient norm"}));
+  EXPECT_EQ(names, (std::vector<std::string>{"embedding, layers 0-3", "layer 4",
+                                             "layers 5-6", "layer 7, head",
+                                             "gradient norm"}));
   // Layer 7: TP 4 against TP 1, so the single device is in all four groups.
   const Sync& last = s.syncs[3];
   ASSERT_EQ(last.groups.size(), 4u);
@@ -105,8 +105,8 @@ TEST(HandOver, ReplicatesWithoutSequenceParallelism) {
 // Four stages, many micro-batches: stage s keeps 4 - s of them.
 TEST(Memory, FollowsTheMicroBatchesInFlight) {
   const auto model = test::tiny_model();
-  const Schedule s = lowered(
-      test::strategy_of(model, {.pp = 4, .micro_batches = 16}), model);
+  const Schedule s =
+      lowered(test::strategy_of(model, {.pp = 4, .micro_batches = 16}), model);
   const auto layers = [&](std::size_t stage) {
     // Stage 1 and 2 hold nothing but layers.
     return memory_of(s, s.stages[stage]).activations.v;
@@ -127,8 +127,7 @@ TEST(Memory, FullRecomputationKeepsInputsOnly) {
   auto strategy = test::strategy_of(model, {.pp = 4, .micro_batches = 8});
   strategy.recompute.mode = strategy::Recompute::full;
   const Schedule s = lowered(strategy, model);
-  EXPECT_EQ(memory_of(s, s.stages[1]).activations.v,
-            3 * 2 * (128 * 256 * 2));
+  EXPECT_EQ(memory_of(s, s.stages[1]).activations.v, 3 * 2 * (128 * 256 * 2));
 }
 
 // bf16 weights, fp32 gradients, master and two moments: 2 + 4 + 12 bytes; a

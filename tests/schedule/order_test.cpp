@@ -66,8 +66,9 @@ RC_GTEST_PROP(Orders, NeverDeadlock, ()) {
     s.schedule = strategy::ScheduleKind::gpipe;
   }
   s.overlap_hand_over = *rc::gen::arbitrary<bool>();
-  const auto cluster = test::cluster_of("8 x h100-sxm per node, 400 Gbit/s "
-                                        "per GPU, 8 nodes");
+  const auto cluster = test::cluster_of(
+      "8 x h100-sxm per node, 400 Gbit/s "
+      "per GPU, 8 nodes");
   const auto schedule = lower(s, s.phases[0], model, cluster);
   RC_ASSERT(schedule.has_value());
   const Findings findings = check_schedule(*schedule, &cluster, Bytes{});
@@ -77,10 +78,10 @@ RC_GTEST_PROP(Orders, NeverDeadlock, ()) {
 TEST(OrderFile, ReadsSlotsAndReportsEveryProblem) {
   const models::Model model = test::tiny_model(2);
   const auto s = test::strategy_of(model, {.pp = 2, .micro_batches = 2});
-  const auto good = parse_order(
-      Json::parse(R"({"stages": [["F0","F1","B0","B1"],
+  const auto good =
+      parse_order(Json::parse(R"({"stages": [["F0","F1","B0","B1"],
                                  ["F0","I0","F1","I1","W0","W1"]]})"),
-      "order.json", s.phases[0]);
+                  "order.json", s.phases[0]);
   ASSERT_TRUE(good.has_value()) << good.error().message;
   EXPECT_EQ(words((*good)[0][1]), "F0 I0 F1 I1 W0 W1 ");
   const auto bad = parse_order(
@@ -88,8 +89,7 @@ TEST(OrderFile, ReadsSlotsAndReportsEveryProblem) {
       "order.json", s.phases[0]);
   ASSERT_FALSE(bad.has_value());
   EXPECT_NE(bad.error().message.find("F0 appears twice"), std::string::npos);
-  EXPECT_NE(bad.error().message.find("B1 comes before F1"),
-            std::string::npos);
+  EXPECT_NE(bad.error().message.find("B1 comes before F1"), std::string::npos);
   EXPECT_NE(bad.error().message.find("is not a slot"), std::string::npos);
 }
 
@@ -99,13 +99,14 @@ TEST(OrderFile, ACircleIsFoundByTheCheck) {
   const models::Model model = test::tiny_model(2);
   auto s = test::strategy_of(model, {.pp = 2, .micro_batches = 2});
   s.schedule = strategy::ScheduleKind::custom;
-  const auto order = parse_order(
-      Json::parse(R"({"stages": [["F0","B0","F1","B1"],
+  const auto order =
+      parse_order(Json::parse(R"({"stages": [["F0","B0","F1","B1"],
                                  ["F1","B1","F0","B0"]]})"),
-      "order.json", s.phases[0]);
+                  "order.json", s.phases[0]);
   ASSERT_TRUE(order.has_value());
-  const auto cluster = test::cluster_of("8 x h100-sxm per node, 400 Gbit/s "
-                                        "per GPU, 1 nodes");
+  const auto cluster = test::cluster_of(
+      "8 x h100-sxm per node, 400 Gbit/s "
+      "per GPU, 1 nodes");
   const auto schedule = lower(s, s.phases[0], model, cluster, *order);
   ASSERT_TRUE(schedule.has_value());
   EXPECT_FALSE(check_deadlock(*schedule).ok());

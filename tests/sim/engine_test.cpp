@@ -12,8 +12,9 @@ namespace {
 
 using test::Degrees;
 
-const char* const kCluster = "8 x h100-sxm per node, 400 Gbit/s per GPU, "
-                             "16 nodes";
+const char* const kCluster =
+    "8 x h100-sxm per node, 400 Gbit/s per GPU, "
+    "16 nodes";
 
 /// A strategy, performed.
 struct Stage {
@@ -57,13 +58,12 @@ models::Model even_model(int layers) {
 TEST(OneFOneB, HasTheBubbleOfTheClosedForm) {
   for (const int micro_batches : {2, 4, 16, 64}) {
     const auto model = even_model(4);
-    const Stage s(test::strategy_of(
-                      model, {.pp = 4, .micro_batches = micro_batches}),
-                  model, false, 1e10);
+    const Stage s(
+        test::strategy_of(model, {.pp = 4, .micro_batches = micro_batches}),
+        model, false, 1e10);
     const auto times = stage_times(s.schedule, *s.prices, s.run);
     const double expected = 3.0 / (micro_batches + 3);
-    EXPECT_NEAR(times[1].bubble / s.run.step, expected, 0.01)
-        << micro_batches;
+    EXPECT_NEAR(times[1].bubble / s.run.step, expected, 0.01) << micro_batches;
   }
 }
 
@@ -79,9 +79,9 @@ TEST(OneFOneB, NeverTakesLongerThanGpipeOfEqualWork) {
 // With v chunks per stage the bubble falls to 1/v of it.
 TEST(Interleaved, DividesTheBubbleByItsChunks) {
   const auto model = even_model(8);
-  const Stage s(test::strategy_of(
-                    model, {.pp = 4, .chunks = 2, .micro_batches = 16}),
-                model, false, 1e10);
+  const Stage s(
+      test::strategy_of(model, {.pp = 4, .chunks = 2, .micro_batches = 16}),
+      model, false, 1e10);
   const auto times = stage_times(s.schedule, *s.prices, s.run);
   EXPECT_NEAR(times[1].bubble / s.run.step, (3.0 / 2) / (16 + 3.0 / 2), 0.01);
 }
@@ -109,8 +109,9 @@ TEST(Engine, SharesANetworkCardBetweenHandOvers) {
           clusters::DeviceId{devices[p][stage]}};
     }
   }
-  const std::string card = "8 x h100-sxm per node, 10 Gbit/s per node, "
-                           "2 nodes";
+  const std::string card =
+      "8 x h100-sxm per node, 10 Gbit/s per node, "
+      "2 nodes";
   const Stage both(s, model, false, 1e14, card);
   pipelines.pop_back();
   const Stage alone(s, model, false, 1e14, card);
@@ -149,8 +150,8 @@ RC_GTEST_PROP(Attribution, SumsToTheStep, ()) {
     RC_ASSERT(t.bubble.v >= 0 && t.hand_over.v >= 0 && t.sync.v >= 0);
   }
   Time sum;
-  for (const Time t : critical_path_provenance(s.schedule, *s.prices,
-                                               s.activities, s.run)) {
+  for (const Time t :
+       critical_path_provenance(s.schedule, *s.prices, s.activities, s.run)) {
     sum += t;
   }
   RC_ASSERT(sum == s.run.step);
@@ -175,6 +176,42 @@ RC_GTEST_PROP(Detail, EqualsThePricesToTheLastTick, ()) {
   const Stage priced(strategy, model);
   const Stage detailed(strategy, model, true);
   RC_ASSERT(priced.run.end == detailed.run.end);
+}
+
+// One pipeline stands for its equals: every time is the same to the last
+// tick, also where network cards are shared and nothing may be folded.
+RC_GTEST_PROP(Fold, ChangesNoTime, ()) {
+  Degrees d;
+  d.dp = *rc::gen::inRange(1, 6);
+  d.tp = 1 << *rc::gen::inRange(0, 4);
+  d.pp = *rc::gen::inRange(1, 4);
+  d.micro_batches = *rc::gen::inRange(1, 6);
+  RC_PRE(d.dp * d.tp * d.pp <= 128);
+  const auto model = test::tiny_model();
+  auto strategy = test::strategy_of(model, d);
+  strategy.overlap_gradient_sync = *rc::gen::arbitrary<bool>();
+  if (d.dp > 2 && *rc::gen::arbitrary<bool>()) {
+    strategy.phases[0].pipelines[1].micro_batches += 1;
+  }
+  const std::string on = *rc::gen::element<std::string>(
+      "8 x h100-sxm per node, 400 Gbit/s per GPU, 16 nodes",
+      "8 x h100-sxm per node, 1 Gbit/s per node, 16 nodes");
+  const Stage s(strategy, model, false, 1e14, on);
+  const auto folded = perform(s.schedule, *s.prices, s.activities,
+                              s.network->links(), nullptr, true);
+  RC_ASSERT(folded.has_value());
+  RC_ASSERT(folded->start == s.run.start);
+  RC_ASSERT(folded->end == s.run.end);
+}
+
+TEST(Fold, SimulatesEqualPipelinesOnce) {
+  const auto model = test::tiny_model();
+  const Stage s(test::strategy_of(model, {.dp = 4, .tp = 8, .pp = 4}), model);
+  const auto folded = perform(s.schedule, *s.prices, s.activities,
+                              s.network->links(), nullptr, true);
+  ASSERT_TRUE(folded.has_value());
+  EXPECT_GT(folded->folded, 0);
+  EXPECT_LT(folded->events * 3, s.run.events);
 }
 
 }  // namespace

@@ -12,8 +12,9 @@ namespace {
 using clusters::Collective;
 
 clusters::Cluster sixteen() {
-  return test::cluster_of("8 x h100-sxm per node, 400 Gbit/s per GPU, "
-                          "2 nodes");
+  return test::cluster_of(
+      "8 x h100-sxm per node, 400 Gbit/s per GPU, "
+      "2 nodes");
 }
 
 std::vector<DeviceId> devices(std::initializer_list<int> list) {
@@ -44,14 +45,14 @@ TEST(Network, UsesEveryCardOfTheNodesARingCrosses) {
   const test::FlatCosts costs;
   const Network network(cluster, costs);
   const Network::Group two{devices({0, 8}), Bytes{1'000'000'000}};
-  EXPECT_NEAR(to_seconds(network.collectives(Collective::all_reduce, {&two, 1})
-                             .work),
-              1e9 / 50e9, 1e-6);
+  EXPECT_NEAR(
+      to_seconds(network.collectives(Collective::all_reduce, {&two, 1}).work),
+      1e9 / 50e9, 1e-6);
   Network::Group all{{}, Bytes{1'000'000'000}};
   for (int d = 0; d < 16; ++d) all.devices.push_back(DeviceId{d});
-  EXPECT_NEAR(to_seconds(network.collectives(Collective::all_reduce, {&all, 1})
-                             .work),
-              2.0 * 15 / 16 / 8 * 1e9 / 50e9, 1e-4);
+  EXPECT_NEAR(
+      to_seconds(network.collectives(Collective::all_reduce, {&all, 1}).work),
+      2.0 * 15 / 16 / 8 * 1e9 / 50e9, 1e-4);
 }
 
 TEST(Network, AHandOverTakesItsSlowestMessage) {

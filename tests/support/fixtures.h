@@ -31,8 +31,7 @@ class FlatCosts : public profiles::CostModel {
       const profiles::LayerKey&, const clusters::DeviceKind&) const override {
     return {};
   }
-  profiles::LinkEfficiency link_efficiency(
-      clusters::LinkClass) const override {
+  profiles::LinkEfficiency link_efficiency(clusters::LinkClass) const override {
     return {1.0, {}, "test"};
   }
   std::optional<profiles::Cost> collective_cost(
@@ -59,8 +58,7 @@ inline models::Model tiny_model(int layers = 8) {
 
 inline clusters::Cluster cluster_of(const std::string& text) {
   auto cluster = clusters::read_cluster(text);
-  EXPECT_TRUE(cluster.has_value())
-      << (cluster ? "" : cluster.error().message);
+  EXPECT_TRUE(cluster.has_value()) << (cluster ? "" : cluster.error().message);
   return cluster ? *cluster : clusters::Cluster{};
 }
 
