@@ -11,9 +11,9 @@ namespace troupe::profiles {
 
 /// Which rows; an empty text stands for all.
 struct Filter {
-  std::string source;
-  std::string device;
-  std::string table;  ///< operators, layers, stages or collectives
+  std::string source = {};
+  std::string device = {};
+  std::string table = {};  ///< operators, layers, stages or collectives
 };
 
 /// {"database", "sources": [{..., "rows": {table: {device: count}}}]}.

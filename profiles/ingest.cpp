@@ -197,6 +197,12 @@ std::optional<Format> parse_format(std::string_view name) {
   return {};
 }
 
+const Json* member(const Json* json, const char* key) {
+  if (json == nullptr || !json->is_object()) return nullptr;
+  const auto at = json->find(key);
+  return at == json->end() ? nullptr : &*at;
+}
+
 std::string Foreign::name() const {
   return std::filesystem::path(path).filename().string();
 }

@@ -38,8 +38,8 @@ std::optional<Format> parse_format(std::string_view name);
 /// What a foreign file does not say itself.
 struct IngestOptions {
   Format format = Format::automatic;
-  std::string device;  ///< a device kind; overrides the file's own
-  std::string source;  ///< name of the source; else made from the file
+  std::string device = {};  ///< a device kind; overrides the file's own
+  std::string source = {};  ///< name of the source; else made from the file
 };
 
 /// Reads a file into the database, in one transaction.

@@ -258,10 +258,11 @@ void add_sailor(const Sailor& in, int micro_batch, int tp, const Json& layers,
 
 Result<void> read_layer_profiles(const Json& json, const Json& scaling,
                                  const Foreign& file, Gather& gather) {
-  const Json& list = json["layer_profiles"];
-  if (!list.is_array()) {
+  const Json* given = member(&json, "layer_profiles");
+  if (given == nullptr || !given->is_array()) {
     return fail(Fault::input, file.path + ": /layer_profiles: expected a list");
   }
+  const Json& list = *given;
   Source source = file.source("layer profiles");
   source.kind = "measured";
   source.note =

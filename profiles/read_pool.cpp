@@ -170,7 +170,8 @@ Result<void> read_scheme_pool(const Json& json, const Foreign& file,
   JsonObject root(json, file.path, findings);
   const Pool pool = read_sizes(root, findings);
   if (!findings.ok()) return fail(findings.to_error());
-  if (const auto list = json.find("strategies"); !list->is_array()) {
+  const Json* list = member(&json, "strategies");
+  if (list == nullptr || !list->is_array()) {
     return fail(Fault::input, file.path + ": /strategies: expected a list");
   }
   TRY(const StageRow row, stage_of(pool, file));
@@ -181,8 +182,7 @@ Result<void> read_scheme_pool(const Json& json, const Foreign& file,
   gather.begin(std::move(source));
   std::vector<Scheme> schemes;
   std::vector<double> attention;
-  const Json* list = root.raw("strategies");
-  for (std::size_t i = 0; list != nullptr && i < list->size(); ++i) {
+  for (std::size_t i = 0; i < list->size(); ++i) {
     Findings problems;
     Scheme s{.where = fmt::format("{}: /strategies/{}", file.path, i)};
     JsonObject object((*list)[i], s.where, problems);

@@ -67,9 +67,7 @@ class SimuMax {
     const double counted = kernels::flops(op).v * (op.causal ? 2 : 1);
     const double seconds = counted / (peak * 1e12 * factor);
     gather_.add(
-        OperatorRow{.device = device_,
-                    .op = op,
-                    .time_s = std::stod(fmt::format("{:.6g}", seconds))},
+        OperatorRow{.device = device_, .op = op, .time_s = rounded(seconds, 6)},
         where);
   }
 
@@ -128,7 +126,10 @@ class SimuMax {
 
 Result<void> read_simumax(const Json& json, const Foreign& file,
                           Gather& gather) {
-  const std::string system = json.value("sys_name", file.name());
+  const Json* named = member(&json, "sys_name");
+  const std::string system = named != nullptr && named->is_string()
+                                 ? named->get<std::string>()
+                                 : file.name();
   TRY(std::string device,
       file.device(system.starts_with("a100_pcie")
                       ? "a100_pcie"
@@ -139,15 +140,15 @@ Result<void> read_simumax(const Json& json, const Foreign& file,
   source.citation = "https://github.com/MooreThreads/SimuMax";
   source.note = "from efficiencies: FLOPs / (peak x efficiency)";
   gather.begin(std::move(source));
-  const Json& ops = json["accelerator"]["op"];
-  if (!ops.is_object()) {
+  const Json* ops = member(member(&json, "accelerator"), "op");
+  if (ops == nullptr || !ops->is_object()) {
     return fail(Fault::input, file.path +
                                   ": /accelerator/op: expected an "
                                   "object");
   }
   SimuMax reader(file, std::move(device), gather);
   for (const char* kind : {"matmul", "sdp_fwd", "sdp_bwd"}) {
-    reader.kind(ops, kind);
+    reader.kind(*ops, kind);
   }
   return {};
 }

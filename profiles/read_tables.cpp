@@ -112,9 +112,6 @@ struct Repeats {
     const double variance = std::max(0.0, squares / count - m * m);
     return rounded(std::max(within, std::sqrt(variance) / m), 3);
   }
-  static double rounded(double value, int digits) {
-    return std::stod(fmt::format("{:.{}g}", value, digits));
-  }
 };
 
 template <typename Row>
@@ -135,7 +132,7 @@ template <typename Row>
 void add_merged(Merged<Row>& merged, Gather& gather) {
   for (auto& [key, entry] : merged) {
     auto& [row, repeats] = entry;
-    row.time_s = Repeats::rounded(repeats.mean(), 7);
+    row.time_s = rounded(repeats.mean(), 7);
     row.spread = std::min(repeats.spread(), 1e3);
     row.samples = repeats.count;
     gather.add(std::move(row), repeats.where);
@@ -251,8 +248,7 @@ Result<void> read_vidur_network(std::string_view text, const Foreign& file,
   for (const char* mark : {"_all_reduce", "_send_recv"}) {
     system = before(system, mark);
   }
-  TRY(const std::string device,
-      file.device(system.empty() ? file.folder() : system));
+  TRY(const std::string device, file.device(system));
   Source source = file.source("vidur");
   source.kind = "measured";
   source.licence = "MIT (c) Microsoft Corporation";
@@ -316,6 +312,9 @@ Result<void> read_vtrain_allreduce(std::string_view text, const Foreign& file,
   source.note = "nccl-tests all_reduce, one node, in place";
   gather.begin(std::move(source));
   Table table(text, file, gather);
+  if (table.cells().size() < 6) {
+    return fail(Fault::input, file.path + ":1: expected six columns or more");
+  }
   while (table.next()) {
     std::int64_t bytes = 0;
     double ns = 0;

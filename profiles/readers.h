@@ -12,6 +12,9 @@
 
 namespace troupe::profiles {
 
+/// The value of a key, or null when `json` is no object or has no such key.
+const Json* member(const Json* json, const char* key);
+
 /// A foreign file at hand.
 struct Foreign {
   std::string path;  ///< as given, for messages and for names in it

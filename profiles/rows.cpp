@@ -14,6 +14,7 @@ constexpr int kMostDegree = 1 << 20;
 constexpr int kMostSequence = 1 << 27;
 /// One operator, layer or stage of over a day is a wrong unit.
 constexpr double kMostSeconds = 86400;
+constexpr double kLeastSeconds = 1e-9;
 /// No device reaches 20 PFLOP/s (dense) or 100 TB/s: such a time is a wrong
 /// unit.
 constexpr double kMostFlopRate = 2e16;
@@ -26,6 +27,9 @@ std::optional<std::string> problem_of_time(double time_s, double spread,
                                            int samples) {
   if (!std::isfinite(time_s)) return "time_s is not a finite number";
   if (time_s <= 0) return fmt::format("time_s is {}, not positive", time_s);
+  if (time_s < kLeastSeconds) {
+    return fmt::format("time_s is {:g}: under a nanosecond", time_s);
+  }
   if (time_s > kMostSeconds) {
     return fmt::format("time_s is {:g}: over a day (seconds are expected)",
                        time_s);
@@ -183,6 +187,12 @@ std::optional<Part> parse_part(std::string_view name) {
     if (name_of(part) == name) return part;
   }
   return {};
+}
+
+double rounded(double value, int digits) {
+  double result = value;
+  from_text(fmt::format("{:.{}g}", value, digits), result);
+  return result;
 }
 
 std::string to_text(const std::string& value) { return value; }

@@ -61,7 +61,7 @@ struct LayerRow {
 /// `min_seq` and `max_seq`.
 struct StageRow {
   std::string device;
-  std::string model;
+  std::string model = {};
   int hidden = 0;
   int layers = 0;
   int vocab = 0;
@@ -209,6 +209,9 @@ std::optional<std::string> problem_of(const CollectiveRow& row);
 
 std::string_view name_of(Part part);
 std::optional<Part> parse_part(std::string_view name);
+
+/// `value` to that many significant digits, as published tables have.
+double rounded(double value, int digits);
 
 /// Field values as text and back; reading returns false for other words.
 std::string to_text(const std::string& value);

@@ -1,0 +1,95 @@
+#include "profiles/curve.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <rapidcheck/gtest.h>
+
+#include <cmath>
+
+namespace troupe::profiles {
+namespace {
+
+// 3 and 1 violate the order and pool to 2; then 2 <= 4.
+TEST(Isotonic, PoolsViolatorsToTheirMean) {
+  EXPECT_THAT(isotonic({3, 1, 4}), testing::ElementsAre(2, 2, 4));
+  EXPECT_THAT(isotonic({3, 2, 1}), testing::ElementsAre(2, 2, 2));
+  EXPECT_TRUE(isotonic({}).empty());
+}
+
+TEST(Curve, GivesMeasuredPointsAsTheyAre) {
+  const Curve curve({{1, 3, 0.1, false}, {2, 1, 0, false}, {4, 5, 0, true}});
+  const auto at = curve.at(1);
+  ASSERT_TRUE(at);
+  EXPECT_TRUE(at->exact);
+  EXPECT_EQ(at->time, 3);
+  EXPECT_EQ(at->spread, 0.1);
+  EXPECT_TRUE(curve.at(4)->derived);
+}
+
+// Half way between (2, 10) and (4, 30) lies 20; by logarithm, half way
+// between 2 and 8 is 4, and the time the geometric mean sqrt(10 x 40) = 20.
+TEST(Curve, InterpolatesLinearlyOrByLogarithm) {
+  const Curve linear({{2, 10, 0, false}, {4, 30, 0, false}});
+  EXPECT_DOUBLE_EQ(linear.at(3)->time, 20);
+  EXPECT_FALSE(linear.at(3)->exact);
+  const Curve logarithmic({{2, 10, 0, false}, {8, 40, 0, false}},
+                          Scale::logarithmic);
+  EXPECT_DOUBLE_EQ(logarithmic.at(4)->time, 20);
+}
+
+TEST(Curve, SaysNothingOutsideOfItsPoints) {
+  const Curve curve({{2, 10, 0, false}, {4, 30, 0, false}});
+  EXPECT_FALSE(curve.at(1.9));
+  EXPECT_FALSE(curve.at(4.1));
+  EXPECT_FALSE(Curve().at(1));
+}
+
+TEST(Curve, KeepsTheFirstOfEqualSizes) {
+  const Curve curve({{2, 10, 0, false}, {2, 99, 0, false}});
+  EXPECT_EQ(curve.at(2)->time, 10);
+}
+
+Curve random_curve(Scale scale) {
+  const auto times = *rc::gen::nonEmpty(
+      rc::gen::container<std::vector<int>>(rc::gen::inRange(1, 1000)));
+  std::vector<Curve::Point> points;
+  double x = 1;
+  for (const int t : times) {
+    points.push_back({x, t * 1e-6, 0, false});
+    x += *rc::gen::inRange(2, 100);
+  }
+  return Curve(std::move(points), scale);
+}
+
+RC_GTEST_PROP(CurveProperty, RisesBetweenItsPointsAndIsNeverNegative, ()) {
+  const auto scale = *rc::gen::element(Scale::linear, Scale::logarithmic);
+  const Curve curve = random_curve(scale);
+  double last = 0;
+  // Half sizes are between points: there the noise is repaired.
+  for (double x = curve.front().x + 0.5; x < curve.back().x; ++x) {
+    const auto found = curve.at(x);
+    RC_ASSERT(found);
+    RC_ASSERT(std::isfinite(found->time));
+    RC_ASSERT(found->time > 0);
+    RC_ASSERT(found->time >= last);
+    last = found->time;
+  }
+}
+
+RC_GTEST_PROP(CurveProperty, RepairKeepsRisingSequencesAndTheirMean, ()) {
+  auto values = *rc::gen::container<std::vector<double>>(
+      rc::gen::map(rc::gen::inRange(0, 10000), [](int i) { return i * 0.1; }));
+  const auto repaired = isotonic(values);
+  RC_ASSERT(repaired.size() == values.size());
+  double before = 0, after = 0;
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    before += values[i];
+    after += repaired[i];
+    RC_ASSERT(i == 0 || repaired[i] >= repaired[i - 1]);
+  }
+  RC_ASSERT(std::abs(before - after) <= 1e-9 * (1 + before));
+  RC_ASSERT(isotonic(repaired) == repaired);
+}
+
+}  // namespace
+}  // namespace troupe::profiles
