@@ -37,6 +37,7 @@ void add_profiles(Commands& commands);
 void add_results(Commands& commands);
 void add_compare(Commands& commands);
 void add_shipped(Commands& commands);
+void add_validate(Commands& commands);
 
 /// 1 for input, io and unavailable, 2 infeasible, 130 interrupted.
 int exit_code(const Error& error);

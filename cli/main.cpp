@@ -38,6 +38,7 @@ int run(int argc, char** argv) {
   add_results(commands);
   add_compare(commands);
   add_shipped(commands);
+  add_validate(commands);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& e) {
