@@ -81,7 +81,7 @@ void check_slots(const Schedule& s, std::size_t i, Findings& findings) {
   std::set<std::tuple<TaskKind, int, int>> seen;
   for (const TaskId id : stage.order) {
     const Task& t = s.tasks[id.at()];
-    if (t.kind == TaskKind::optimizer) continue;
+    if (t.kind == TaskKind::optimizer || t.part > 0) continue;
     if (!seen.insert({t.kind, t.chunk, t.micro_batch}).second) {
       findings.error("order",
                      fmt::format("{} is there twice", task_name(s, id)));

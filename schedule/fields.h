@@ -96,6 +96,8 @@ void fields(Archive& a, T& x) {
   a.field("kind", x.kind);
   a.field("chunk", x.chunk);
   a.field("backward", x.backward);
+  a.field("part", x.part);
+  a.field("parts", x.parts);
   a.field("stage", x.stage);
   a.field("micro_batch", x.micro_batch);
   a.field("what", x.what);

@@ -78,6 +78,20 @@ std::int64_t member_tokens(const strategy::Stage& stage, std::size_t member,
   return (last ? seq_len : cut(after)) - cut(before);
 }
 
+int backward_parts(const Lowering& l, const ChunkRange& chunk) {
+  constexpr int kParts = 4;
+  const bool overlaps = l.strategy.overlap_gradient_sync &&
+                        l.strategy.zero < strategy::Zero::two &&
+                        l.out.pipelines > 1;
+  return overlaps ? std::clamp(chunk.last - chunk.first, 1, kParts) : 1;
+}
+
+ChunkRange part_layers(const ChunkRange& chunk, Part part) {
+  const int count = chunk.last - chunk.first;
+  const auto cut = [&](int i) { return chunk.last - count * i / part.count; };
+  return {cut(part.index + 1), cut(part.index)};
+}
+
 void lower_stages(Lowering& l) {
   for (std::size_t p = 0; p < l.phase.pipelines.size(); ++p) {
     auto& ids = l.pipelines.emplace_back();
@@ -111,7 +125,11 @@ std::vector<Segment> segments(const Lowering& l) {
   std::set<int> cuts;
   for (const Stage& s : l.out.stages) {
     for (const ChunkRange& c : s.chunks) {
-      if (c.first < c.last) cuts.insert({c.first, c.last});
+      const int parts = backward_parts(l, c);
+      for (int i = 0; i < parts && c.first < c.last; ++i) {
+        const ChunkRange layers = part_layers(c, {i, parts});
+        cuts.insert({layers.first, layers.last});
+      }
     }
   }
   std::vector<Segment> out;
@@ -145,7 +163,11 @@ std::vector<Segment> segments(const Lowering& l) {
       for (auto it = starting.lower_bound(range.first);
            it != starting.end() && it->first < range.last; ++it) {
         Segment& segment = out[it->second];
-        segment.holders.emplace_back(make_id<StageId>(s), static_cast<int>(c));
+        const int parts = backward_parts(l, range);
+        int part = 0;
+        while (part_layers(range, {part, parts}).first > segment.first) ++part;
+        segment.holders.push_back(
+            {make_id<StageId>(s), static_cast<int>(c), part});
         segment.replicas += static_cast<int>(stage.members.size());
       }
     }
@@ -168,8 +190,8 @@ Result<Schedule> lower(const strategy::Strategy& strategy,
   const std::vector<Segment> parts = segments(l);
   l.stage_replicas.assign(l.out.stages.size(), 1);
   for (const Segment& part : parts) {
-    for (const auto& [stage, chunk] : part.holders) {
-      l.stage_replicas[stage.at()] = part.replicas;
+    for (const Segment::Holder& h : part.holders) {
+      l.stage_replicas[h.stage.at()] = part.replicas;
     }
   }
   for (std::size_t p = 0; p < phase.pipelines.size(); ++p) {

@@ -46,9 +46,9 @@ bool is_last(const Lowering& l, StageId stage, int chunk) {
 }
 
 std::vector<BlockRun> runs_of(Lowering& l, StageId stage, const Slot& slot,
-                              std::size_t member, int seq_len) {
-  const ChunkRange range =
-      l.out.stage(stage).chunks[static_cast<std::size_t>(slot.chunk)];
+                              std::size_t member, int seq_len, Part part) {
+  const ChunkRange range = part_layers(
+      l.out.stage(stage).chunks[static_cast<std::size_t>(slot.chunk)], part);
   const Layout plain = layout_of(l, stage, member, seq_len);
   const bool forward = slot.kind == TaskKind::forward;
   const Gradients gradients = slot.kind == TaskKind::backward ? Gradients::both
@@ -60,7 +60,7 @@ std::vector<BlockRun> runs_of(Lowering& l, StageId stage, const Slot& slot,
   if (forward && is_first(l, stage, slot.chunk)) {
     runs.push_back({l.shop.embedding(false, plain), -1, 1});
   }
-  if (!forward && ends && is_last(l, stage, slot.chunk)) {
+  if (!forward && ends && part.index == 0 && is_last(l, stage, slot.chunk)) {
     runs.push_back({l.shop.head(true, plain), -2, 1});
   }
   for (int i = 0; i < range.last - range.first; ++i) {
@@ -81,7 +81,8 @@ std::vector<BlockRun> runs_of(Lowering& l, StageId stage, const Slot& slot,
   if (forward && is_last(l, stage, slot.chunk)) {
     runs.push_back({l.shop.head(false, plain), -2, 1});
   }
-  if (!forward && ends && is_first(l, stage, slot.chunk)) {
+  if (!forward && ends && part.index + 1 == part.count &&
+      is_first(l, stage, slot.chunk)) {
     runs.push_back({l.shop.embedding(true, plain), -1, 1});
   }
   return runs;
@@ -107,14 +108,49 @@ std::vector<Slot> slots_of(const Lowering& l, std::size_t pipeline, int stage,
 struct TaskTable {
   int chunks = 1;
   int micro_batches = 0;
-  std::vector<TaskId> forward, backward;  ///< whole or input backward
+  /// Forward, and the first and last part of the (input) backward.
+  std::vector<TaskId> forward, backward, backward_end;
   std::size_t at(int stage, int chunk, int micro_batch) const {
     return (static_cast<std::size_t>(stage) * static_cast<std::size_t>(chunks) +
             static_cast<std::size_t>(chunk)) *
                static_cast<std::size_t>(micro_batches) +
            static_cast<std::size_t>(micro_batch);
   }
+
+  void enter(int stage, const Slot& slot, Part part, TaskId task) {
+    const std::size_t i = at(stage, slot.chunk, slot.micro_batch);
+    if (slot.kind == TaskKind::forward) forward[i] = task;
+    if (slot.kind == TaskKind::backward ||
+        slot.kind == TaskKind::backward_input) {
+      if (part.index == 0) backward[i] = task;
+      backward_end[i] = task;
+    }
+  }
 };
+
+/// Where each chunk's last whole backward stands in the order, or -1.
+std::vector<int> last_backwards(const std::vector<Slot>& slots, int chunks) {
+  std::vector<int> last(static_cast<std::size_t>(chunks), -1);
+  for (std::size_t i = 0; i < slots.size(); ++i) {
+    if (slots[i].kind == TaskKind::backward) {
+      last[static_cast<std::size_t>(slots[i].chunk)] = static_cast<int>(i);
+    }
+  }
+  return last;
+}
+
+TaskId add_slot(Lowering& l, StageId stage, const Slot& slot, Part part,
+                BodyId body) {
+  Task task;
+  task.kind = slot.kind;
+  task.chunk = static_cast<std::uint8_t>(slot.chunk);
+  task.part = static_cast<std::uint8_t>(part.index);
+  task.parts = static_cast<std::uint8_t>(part.count);
+  task.stage = stage;
+  task.micro_batch = slot.micro_batch;
+  task.what = body.v;
+  return l.add(task);
+}
 
 void add_compute(Lowering& l, std::size_t pipeline, TaskTable& table) {
   const auto& chain = l.pipelines[pipeline];
@@ -126,25 +162,23 @@ void add_compute(Lowering& l, std::size_t pipeline, TaskTable& table) {
         slots_of(l, pipeline, s, stages, table.chunks, table.micro_batches);
     auto& order = l.out.stages[id.at()].order;
     order.reserve(slots.size() + 1);
-    std::map<std::tuple<TaskKind, int, int>, BodyId> known;
-    for (const Slot& slot : slots) {
+    std::map<std::tuple<TaskKind, int, int, int>, BodyId> known;
+    const std::vector<int> last = last_backwards(slots, table.chunks);
+    for (std::size_t i = 0; i < slots.size(); ++i) {
+      const Slot& slot = slots[i];
       const int seq =
           strategy::sequence_length(l.strategy, source, slot.micro_batch);
-      const auto [it, fresh] = known.try_emplace({slot.kind, slot.chunk, seq});
-      if (fresh) it->second = body_of(l, id, slot, seq);
-      Task task;
-      task.kind = slot.kind;
-      task.chunk = static_cast<std::uint8_t>(slot.chunk);
-      task.stage = id;
-      task.micro_batch = slot.micro_batch;
-      task.what = it->second.v;
-      const TaskId added = l.add(task);
-      order.push_back(added);
-      const std::size_t at = table.at(s, slot.chunk, slot.micro_batch);
-      if (slot.kind == TaskKind::forward) table.forward[at] = added;
-      if (slot.kind == TaskKind::backward ||
-          slot.kind == TaskKind::backward_input) {
-        table.backward[at] = added;
+      const auto chunk = static_cast<std::size_t>(slot.chunk);
+      Part part;
+      if (last[chunk] == static_cast<int>(i)) {
+        part.count = backward_parts(l, l.out.stage(id).chunks[chunk]);
+      }
+      for (; part.index < part.count; ++part.index) {
+        const auto [it, fresh] = known.try_emplace(
+            {slot.kind, slot.chunk, seq, part.count == 1 ? -1 : part.index});
+        if (fresh) it->second = body_of(l, id, slot, seq, part);
+        order.push_back(add_slot(l, id, slot, part, it->second));
+        table.enter(s, slot, part, order.back());
       }
     }
   }
@@ -163,8 +197,9 @@ void add_channel(Lowering& l, const Channel& c, const TaskTable& table,
   const auto& made = c.backward ? table.backward : table.forward;
   if (c.from == c.to) {
     for (int m = 0; m < table.micro_batches; ++m) {
+      const auto& ended = c.backward ? table.backward_end : table.forward;
       l.wait(made[table.at(c.to_stage, c.to_chunk, m)],
-             made[table.at(c.from_stage, c.from_chunk, m)]);
+             ended[table.at(c.from_stage, c.from_chunk, m)]);
     }
     return;
   }
@@ -178,7 +213,7 @@ void add_channel(Lowering& l, const Channel& c, const TaskTable& table,
                            ? producer.kind == TaskKind::backward ||
                                  producer.kind == TaskKind::backward_input
                            : producer.kind == TaskKind::forward;
-    if (!sends) continue;
+    if (!sends || producer.part + 1 != producer.parts) continue;
     const int seq =
         strategy::sequence_length(l.strategy, source, producer.micro_batch);
     const auto [it, fresh] = known.try_emplace(seq);
@@ -207,7 +242,8 @@ void add_channel(Lowering& l, const Channel& c, const TaskTable& table,
 
 }  // namespace
 
-BodyId body_of(Lowering& l, StageId stage, const Slot& slot, int seq_len) {
+BodyId body_of(Lowering& l, StageId stage, const Slot& slot, int seq_len,
+               Part part) {
   Body body;
   const strategy::Stage& source = *l.sources[stage.at()];
   bool equal = true;
@@ -221,7 +257,7 @@ BodyId body_of(Lowering& l, StageId stage, const Slot& slot, int seq_len) {
   const std::size_t kinds = equal ? 1 : source.members.size();
   std::vector<std::vector<std::int64_t>> key;
   for (std::size_t m = 0; m < kinds; ++m) {
-    body.members.push_back(runs_of(l, stage, slot, m, seq_len));
+    body.members.push_back(runs_of(l, stage, slot, m, seq_len, part));
     Bytes saved;
     auto& words = key.emplace_back();
     for (const BlockRun& run : body.members.back()) {
@@ -253,6 +289,7 @@ void lower_pipeline(Lowering& l, std::size_t pipeline) {
   const std::size_t slots = table.at(stages, 0, 0);
   table.forward.resize(slots);
   table.backward.resize(slots);
+  table.backward_end.resize(slots);
   add_compute(l, pipeline, table);
   const int links = stages * table.chunks - 1;
   for (int v = 0; v < links; ++v) {

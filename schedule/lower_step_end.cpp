@@ -35,8 +35,8 @@ std::vector<SyncGroup> slice_groups(const Lowering& l, const Segment& segment,
                                     Bytes element) {
   std::int64_t slices = 1;
   std::int64_t widest = 1;
-  for (const auto& [id, chunk] : segment.holders) {
-    for (const auto& member : l.out.stage(id).members) {
+  for (const Segment::Holder& h : segment.holders) {
+    for (const auto& member : l.out.stage(h.stage).members) {
       const auto tp = static_cast<std::int64_t>(member.size());
       slices = std::lcm(slices, tp);
       widest = std::max(widest, tp);
@@ -49,8 +49,8 @@ std::vector<SyncGroup> slice_groups(const Lowering& l, const Segment& segment,
   for (std::int64_t k = 0; k < slices; ++k) {
     SyncGroup& group = groups[static_cast<std::size_t>(k)];
     group.bytes = element * elements;
-    for (const auto& [id, chunk] : segment.holders) {
-      for (const auto& member : l.out.stage(id).members) {
+    for (const Segment::Holder& h : segment.holders) {
+      for (const auto& member : l.out.stage(h.stage).members) {
         const auto tp = static_cast<std::int64_t>(member.size());
         group.ranks.push_back(
             member[static_cast<std::size_t>(k * tp / slices)]);
@@ -62,7 +62,7 @@ std::vector<SyncGroup> slice_groups(const Lowering& l, const Segment& segment,
 
 std::vector<StageId> stages_of(const Segment& segment) {
   std::vector<StageId> out;
-  for (const auto& [id, chunk] : segment.holders) out.push_back(id);
+  for (const Segment::Holder& h : segment.holders) out.push_back(h.stage);
   std::sort(out.begin(), out.end());
   out.erase(std::unique(out.begin(), out.end()), out.end());
   return out;
@@ -76,13 +76,16 @@ TaskId add_sync(Lowering& l, TaskKind kind, Sync sync) {
   return l.add(task);
 }
 
-/// The last task of a stage whose backward makes the chunk's gradients.
-TaskId last_backward(const Lowering& l, StageId id, int chunk, bool any) {
-  const auto& order = l.out.stage(id).order;
+/// The task of a stage that finishes the gradients of a segment it holds; or
+/// the last backward of the stage, for `any`.
+TaskId last_backward(const Lowering& l, const Segment::Holder& h, bool any) {
+  const auto& order = l.out.stage(h.stage).order;
   for (auto it = order.rbegin(); it != order.rend(); ++it) {
     const Task& t = l.out.tasks[it->at()];
     if (t.kind == TaskKind::forward) continue;
-    if (any || t.chunk == chunk) return *it;
+    if (any || (t.chunk == h.chunk && (t.parts == 1 || t.part == h.part))) {
+      return *it;
+    }
   }
   return {};
 }
@@ -95,14 +98,14 @@ void add_tied_sync(Lowering& l, std::vector<std::vector<TaskId>>& of_stage) {
   for (const auto& chain : l.pipelines) {
     if (chain.size() < 2) continue;
     Segment ends;
-    ends.holders = {{chain.front(), 0}, {chain.back(), 0}};
+    ends.holders = {{chain.front(), 0, 0}, {chain.back(), 0, 0}};
     ends.parameters.split = elements;
     Sync sync{"tied embedding", Collective::all_reduce, stages_of(ends),
               slice_groups(l, ends, element)};
     const TaskId task = add_sync(l, TaskKind::gradient_sync, std::move(sync));
     for (const StageId id : {chain.front(), chain.back()}) {
       for (const TaskId before : of_stage[id.at()]) l.wait(task, before);
-      const TaskId last = last_backward(l, id, 0, true);
+      const TaskId last = last_backward(l, {id, 0, 0}, true);
       if (of_stage[id.at()].empty() && last) l.wait(task, last);
       of_stage[id.at()].push_back(task);
     }
@@ -127,7 +130,7 @@ TaskId add_norm_sync(Lowering& l,
   }
   const TaskId task = add_sync(l, TaskKind::gradient_sync, std::move(sync));
   for (std::size_t s = 0; s < l.out.stages.size(); ++s) {
-    const TaskId last = last_backward(l, make_id<StageId>(s), 0, true);
+    const TaskId last = last_backward(l, {make_id<StageId>(s), 0, 0}, true);
     if (last) l.wait(task, last);
   }
   std::vector<TaskId> before;
@@ -146,10 +149,10 @@ std::vector<std::int64_t> updated_elements(const Lowering& l,
   std::vector<std::int64_t> out(l.out.stages.size(), 0);
   const bool sharded = l.strategy.zero >= strategy::Zero::one;
   for (const Segment& part : parts) {
-    for (const auto& [id, chunk] : part.holders) {
-      const std::int64_t tp = l.out.stage(id).tp();
-      out[id.at()] += ceil_div(local_elements(part.parameters, tp),
-                               sharded ? part.replicas : 1);
+    for (const Segment::Holder& h : part.holders) {
+      const std::int64_t tp = l.out.stage(h.stage).tp();
+      out[h.stage.at()] += ceil_div(local_elements(part.parameters, tp),
+                                    sharded ? part.replicas : 1);
     }
   }
   return out;
@@ -186,8 +189,8 @@ void lower_static_memory(Lowering& l, std::span<const Segment> parts) {
     return sharded ? ceil_div(elements, replicas) : elements;
   };
   for (const Segment& part : parts) {
-    for (const auto& [id, chunk] : part.holders) {
-      Stage& stage = l.out.stages[id.at()];
+    for (const Segment::Holder& h : part.holders) {
+      Stage& stage = l.out.stages[h.stage.at()];
       std::int64_t elements = local_elements(part.parameters, stage.tp());
       if (part.head && stage.index > 0) {
         elements += ceil_div(models::tied_copy(l.model), stage.tp());
@@ -228,11 +231,11 @@ void lower_step_end(Lowering& l) {
         stages_of(part),
         slice_groups(l, part, kernels::size_of(l.strategy.gradient_dtype))};
     const TaskId task = add_sync(l, TaskKind::gradient_sync, std::move(sync));
-    for (const auto& [id, chunk] : part.holders) {
+    for (const Segment::Holder& h : part.holders) {
       const TaskId before =
-          last_backward(l, id, chunk, !l.strategy.overlap_gradient_sync);
+          last_backward(l, h, !l.strategy.overlap_gradient_sync);
       if (before) l.wait(task, before);
-      of_stage[id.at()].push_back(task);
+      of_stage[h.stage.at()].push_back(task);
     }
   }
   add_tied_sync(l, of_stage);

@@ -16,7 +16,12 @@ namespace troupe::schedule {
 struct Segment {
   int first = 0, last = 0;
   bool embedding = false, head = false;
-  std::vector<std::pair<StageId, int>> holders;  ///< stage and chunk
+  struct Holder {
+    StageId stage;
+    int chunk = 0;
+    int part = 0;  ///< of the chunk's last backward, when that is cut
+  };
+  std::vector<Holder> holders;
   models::ParameterCount parameters;
   int replicas = 0;  ///< tensor-parallel groups that hold it
 };
@@ -53,7 +58,19 @@ void lower_step_end(Lowering& l);
 std::vector<Segment> segments(const Lowering& l);
 void lower_static_memory(Lowering& l, std::span<const Segment> segments);
 
-BodyId body_of(Lowering& l, StageId stage, const Slot& slot, int seq_len);
+/// A backward in parts: which one this is.
+struct Part {
+  int index = 0;
+  int count = 1;
+};
+/// Parts of a chunk's last backward: more than one when its gradients are
+/// synced while it runs.
+int backward_parts(const Lowering& l, const ChunkRange& chunk);
+/// Layers of a part; part 0 has the deepest ones.
+ChunkRange part_layers(const ChunkRange& chunk, Part part);
+
+BodyId body_of(Lowering& l, StageId stage, const Slot& slot, int seq_len,
+               Part part);
 /// The hand-over of one micro-batch's activations (or their gradients).
 Transfer hand_over(const Lowering& l, StageId from, StageId to,
                    int micro_batch_size, int seq_len);

@@ -27,7 +27,7 @@ std::vector<Bytes> activation_levels(const Schedule& schedule,
       case TaskKind::backward:
       case TaskKind::backward_weight: {
         const auto it = kept.find(key);
-        if (it != kept.end()) {
+        if (it != kept.end() && task.part + 1 == task.parts) {
           now -= it->second;
           kept.erase(it);
         }

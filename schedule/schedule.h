@@ -140,7 +140,10 @@ struct Task {
   TaskKind kind = TaskKind::forward;
   std::uint8_t chunk = 0;  ///< virtual stage, when interleaved
   bool backward = false;   ///< transfers: carries gradients
-  StageId stage;           ///< transfers: the sender; syncs: invalid
+  /// The last backward is cut into parts when gradient sync overlaps it:
+  /// part `part` of `parts`, deepest layers first.
+  std::uint8_t part = 0, parts = 1;
+  StageId stage;  ///< transfers: the sender; syncs: invalid
   std::int32_t micro_batch = -1;
   std::int32_t what = -1;  ///< body, transfer or sync, by kind
   std::uint32_t first_dependency = 0;

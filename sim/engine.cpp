@@ -235,16 +235,14 @@ Activities activities_of(const Schedule& schedule, const Network& network) {
 Result<Run> perform(const Schedule& schedule, const PriceList& prices,
                     const Activities& activities, std::size_t links,
                     OperatorDetail* detail, bool folded) {
+  std::vector<TaskId> like;
   if (folded) {
-    const std::vector<TaskId> like = fold(schedule, prices, activities);
-    TRY(Run run, Engine(schedule, prices, activities, links, detail, like)
-                     .perform());
-    // Contention couples pipelines in ways that one cannot stand for.
-    if (run.contended == 0 || run.folded == 0) return run;
+    like = fold(schedule, prices, activities);
+  } else {
+    like.resize(schedule.tasks.size());
+    for (std::size_t t = 0; t < like.size(); ++t) like[t] = make_id<TaskId>(t);
   }
-  std::vector<TaskId> each(schedule.tasks.size());
-  for (std::size_t t = 0; t < each.size(); ++t) each[t] = make_id<TaskId>(t);
-  return Engine(schedule, prices, activities, links, detail, each).perform();
+  return Engine(schedule, prices, activities, links, detail, like).perform();
 }
 
 }  // namespace troupe::sim

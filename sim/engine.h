@@ -39,9 +39,8 @@ Activities activities_of(const schedule::Schedule& schedule,
 ///         where that is exact (sim/fold.h), which changes no time.
 /// Errors: input, naming the tasks, when some can never start (deadlock);
 ///         interrupted.
-Result<Run> perform(const schedule::Schedule& schedule,
-                    const PriceList& prices, const Activities& activities,
-                    std::size_t links, OperatorDetail* detail = nullptr,
-                    bool folded = false);
+Result<Run> perform(const schedule::Schedule& schedule, const PriceList& prices,
+                    const Activities& activities, std::size_t links,
+                    OperatorDetail* detail = nullptr, bool folded = false);
 
 }  // namespace troupe::sim

@@ -1,6 +1,7 @@
 #include "sim/fold.h"
 
 #include <algorithm>
+#include <bit>
 #include <map>
 
 namespace troupe::sim {
@@ -41,10 +42,29 @@ std::vector<char> share_links(const Schedule& s, const Activities& a) {
   return shares;
 }
 
+/// What the syncs ask of each link, as one number: links with equal numbers
+/// are loaded alike.
+std::map<std::int32_t, std::uint64_t> sync_loads(const Activities& a) {
+  std::map<std::int32_t, std::uint64_t> out;
+  for (std::size_t i = 0; i < a.syncs.size(); ++i) {
+    for (const Share& share : a.syncs[i].shares) {
+      std::uint64_t& number = out[share.link];
+      number = (number ^ std::bit_cast<std::uint64_t>(share.of_capacity)) *
+               0x9e3779b97f4a7c15ULL;
+      number = (number ^ (number >> 29) ^ (i + 1)) * 0xbf58476d1ce4e5b9ULL;
+    }
+  }
+  return out;
+}
+
 class Folder {
  public:
   Folder(const Schedule& s, const PriceList& prices, const Activities& a)
-      : s_(s), prices_(prices), a_(a), tasks_(tasks_of_pipelines(s)) {}
+      : s_(s),
+        prices_(prices),
+        a_(a),
+        tasks_(tasks_of_pipelines(s)),
+        sync_loads_(sync_loads(a)) {}
 
   std::vector<TaskId> run() {
     std::vector<TaskId> out(s_.tasks.size());
@@ -53,9 +73,9 @@ class Folder {
     std::vector<std::size_t> leaders;
     for (std::size_t p = 0; p < tasks_.size(); ++p) {
       if (shares[p]) continue;
-      const auto like = std::find_if(
-          leaders.begin(), leaders.end(),
-          [&](std::size_t leader) { return equal(leader, p); });
+      const auto like =
+          std::find_if(leaders.begin(), leaders.end(),
+                       [&](std::size_t leader) { return equal(leader, p); });
       if (like == leaders.end()) {
         leaders.push_back(p);
         continue;
@@ -89,13 +109,28 @@ class Folder {
     }
     const Activity& u = a_.transfers[static_cast<std::size_t>(x.what)];
     const Activity& v = a_.transfers[static_cast<std::size_t>(y.what)];
-    return u.work == v.work && u.latency == v.latency;
+    return u.work == v.work && u.latency == v.latency && same_links(u, v);
+  }
+
+  /// The links of two hand-overs correspond, and the syncs load them alike:
+  /// then sharing with a sync slows both equally, and the sync as much.
+  bool same_links(const Activity& u, const Activity& v) const {
+    const auto load = [&](const Share& share) {
+      const auto it = sync_loads_.find(share.link);
+      return it == sync_loads_.end() ? 0 : it->second;
+    };
+    return std::equal(u.shares.begin(), u.shares.end(), v.shares.begin(),
+                      v.shares.end(), [&](const Share& x, const Share& y) {
+                        return x.of_capacity == y.of_capacity &&
+                               load(x) == load(y);
+                      });
   }
 
   const Schedule& s_;
   const PriceList& prices_;
   const Activities& a_;
   std::vector<std::vector<TaskId>> tasks_;
+  std::map<std::int32_t, std::uint64_t> sync_loads_;
 };
 
 }  // namespace

@@ -149,6 +149,32 @@ TEST(Memory, CountsParametersGradientsAndOptimizer) {
   EXPECT_EQ(three.stages[1].memory.parameters.v, 2 * local / 4);
 }
 
+// Eight layers on one stage: the last backward in four parts of two layers,
+// each with a sync that waits for that part only.
+TEST(Lowering, CutsTheLastBackwardWhereSyncsOverlapIt) {
+  const auto model = test::tiny_model();
+  auto strategy = test::strategy_of(model, {.dp = 2, .micro_batches = 3});
+  strategy.overlap_gradient_sync = true;
+  const Schedule s = lowered(strategy, model);
+  int parts = 0;
+  for (const Task& t : s.tasks) {
+    if (t.parts == 1) continue;
+    EXPECT_EQ(t.kind, TaskKind::backward);
+    EXPECT_EQ(t.micro_batch, 2);
+    ++parts;
+  }
+  EXPECT_EQ(parts, 2 * 4);
+  ASSERT_EQ(s.syncs.size(), 5u);  // four buckets and the norm
+  EXPECT_EQ(s.syncs[3].name, "layers 6-7, head");
+  for (const Task& t : s.tasks) {
+    if (t.kind != TaskKind::gradient_sync || t.what != 3) continue;
+    for (std::uint32_t d = 0; d < t.dependencies; ++d) {
+      const auto before = s.dependencies[t.first_dependency + d];
+      EXPECT_EQ(s.tasks[before.at()].part, 0);
+    }
+  }
+}
+
 RC_GTEST_PROP(Lowering, EveryStrategyGivesACheckedSchedule, ()) {
   test::Degrees d;
   d.dp = *rc::gen::inRange(1, 4);
@@ -163,6 +189,7 @@ RC_GTEST_PROP(Lowering, EveryStrategyGivesACheckedSchedule, ()) {
   s.zero = static_cast<strategy::Zero>(*rc::gen::inRange(0, 4));
   s.recompute.mode = static_cast<strategy::Recompute>(*rc::gen::inRange(0, 3));
   s.sequence_parallel = *rc::gen::arbitrary<bool>();
+  s.overlap_gradient_sync = *rc::gen::arbitrary<bool>();
   const auto cluster = test::cluster_of(kCluster);
   const auto schedule = lower(s, s.phases[0], model, cluster);
   RC_ASSERT(schedule.has_value());

@@ -132,6 +132,22 @@ TEST(Engine, SharesANetworkCardBetweenHandOvers) {
   EXPECT_NEAR((shared - latency) / (single - latency), 2.0, 1e-6);
 }
 
+// With gradient sync during the last backward only the first layers' bucket
+// is left after it.
+TEST(Engine, OverlapsGradientSyncWithTheLastBackward) {
+  const auto model = test::tiny_model();
+  auto strategy = test::strategy_of(model, {.dp = 8, .micro_batches = 2});
+  const std::string slow = "8 x h100-sxm per node, 10 Gbit/s per GPU, 1 nodes";
+  const Stage after(strategy, model, false, 1e12, slow);
+  strategy.overlap_gradient_sync = true;
+  const Stage beside(strategy, model, false, 1e12, slow);
+  EXPECT_LT(beside.run.step, after.run.step);
+  const auto exposed = [](const Stage& s) {
+    return stage_times(s.schedule, *s.prices, s.run)[0].sync;
+  };
+  EXPECT_LT(exposed(beside) / exposed(after), 0.5);
+}
+
 // Every part of every stage adds up to the step, and so does the critical
 // path, to the last picosecond.
 RC_GTEST_PROP(Attribution, SumsToTheStep, ()) {
