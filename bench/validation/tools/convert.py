@@ -282,7 +282,8 @@ def other_files(cases):
         "sailor-gh200", "Sailor GH200",
         "Sailor (SOSP 2025) validation/clariden, Megatron-DeepSpeed in fp32",
         "unfused", ["stage layers of the source count embedding and head",
-                    "fp32 matmuls: TF32 is off by default in PyTorch"])
+                    "named fp32 by the source; its GPT-Neo steps are over the fp32 "
+                    "peak, so TF32 must have been on"])
     mit = File(
         "sailor-mit", "Sailor MIT (mixed)",
         "Sailor (SOSP 2025) validation/mit, mixed RTX cards in fp32",
@@ -303,7 +304,6 @@ def other_files(cases):
                 x["case_cluster"] = mixed_cluster(mit, x)
             published(mit if mixed else gh200, x, dtype="fp32",
                       gradient="fp32", overlap=False, layers=counts,
-                      vocab=padded(x["model"]["vocab"], x["strategy"]["tp"]),
                       note=source.split(" plan_config_")[1]
                       + ("; the source holds this value twice, suspect"
                          if x["quality"] == "C" else ""))
