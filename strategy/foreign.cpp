@@ -342,15 +342,17 @@ std::vector<std::int64_t> whole_list(const Json& json, const std::string& where,
   }
   for (std::size_t i = 0; i < json.size(); ++i) {
     const auto number = whole_number(json[i]);
-    if (!number || *number < limits.least || *number > limits.most) {
-      findings.error(
-          fmt::format("{}/{}", where, i),
-          fmt::format("expected a whole number from {} to {}, found {}",
-                      limits.least, limits.most,
-                      excerpt(json[i].dump(-1, ' ', false,
-                                           Json::error_handler_t::replace))));
+    if (number && *number >= limits.least && *number <= limits.most) {
+      out.push_back(*number);
+      continue;
     }
-    out.push_back(number.value_or(limits.least));
+    out.push_back(limits.least);
+    findings.error(
+        fmt::format("{}/{}", where, i),
+        fmt::format("expected a whole number from {} to {}, found {}",
+                    limits.least, limits.most,
+                    excerpt(json[i].dump(-1, ' ', false,
+                                         Json::error_handler_t::replace))));
   }
   return out;
 }

@@ -266,6 +266,25 @@ std::int64_t layers_said(const Json& json) {
   return sum;
 }
 
+/// GPUs that the case says, else its rank slots; at least 8, so that a broken
+/// case is read and its problems told.
+std::int64_t gpus_said(const Json& json) {
+  const auto number = [&](const char* key) {
+    return json.contains(key) ? whole_number(json[key]).value_or(0) : 0;
+  };
+  std::int64_t stages = 0;
+  if (json.contains("layers_num_list") && json["layers_num_list"].is_array()) {
+    for (const Json& row : json["layers_num_list"]) {
+      stages += static_cast<std::int64_t>(row.size());
+    }
+  }
+  const std::int64_t tp = std::clamp<std::int64_t>(number("tp"), 1, 4096);
+  const std::int64_t gpus = number("num_gpus") > 0
+                                ? number("num_gpus")
+                                : std::min(stages, kDegree.most) * tp;
+  return std::clamp<std::int64_t>(gpus, 8, kDegree.most);
+}
+
 /// The cluster that a field tells, empty when it tells none.
 std::string cluster_said(const Json& cluster) {
   if (cluster.is_string()) {
@@ -313,10 +332,7 @@ void hspmd_setting(const Case& chosen, Setting& setting) {
     }
   }
   if (!setting.cluster.is_null()) return;
-  const auto gpus = json.contains("num_gpus")
-                        ? whole_number(json["num_gpus"]).value_or(0)
-                        : 0;
-  if (gpus < 1 || gpus > kDegree.most) return;
+  const std::int64_t gpus = gpus_said(json);
   setting.cluster = cluster_of({{"h20", gpus}});
   setting.findings.warning(chosen.where,
                            fmt::format("names no cluster; {} H20 in nodes of "

@@ -283,9 +283,9 @@ void hydraulis_setting(const Case& chosen, Setting& setting) {
   }
   setting.model = model_name("hydraulis", model);
   const std::int64_t gpus = gpus_of(chosen);
-  if (gpus > 0) {
-    setting.cluster = cluster_of({{"a800", (gpus + 7) / 8 * 8}});
-  }
+  // A list that cannot be read gets a node, so that reading it says why.
+  setting.cluster =
+      cluster_of({{"a800", std::max<std::int64_t>((gpus + 7) / 8, 1) * 8}});
 }
 
 void read_hydraulis(ForeignContext& context) {
