@@ -8,6 +8,8 @@ function(troupe_test name)
   add_executable(${name}_tests ${ARG_SOURCES})
   target_link_libraries(${name}_tests PRIVATE ${ARG_LINK} troupe_warnings
                         GTest::gmock GTest::gtest_main)
+  # Tests are compiled once and run once: fast compilation wins.
+  target_compile_options(${name}_tests PRIVATE -O1)
   if(TARGET rapidcheck_gtest)
     target_link_libraries(${name}_tests PRIVATE rapidcheck_gtest)
   endif()

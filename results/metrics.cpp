@@ -135,6 +135,26 @@ void add_provenance(const Performed& p, RunResult& out) {
   }
 }
 
+/// The word of the picture for a task.
+std::string bar_kind(schedule::TaskKind kind) {
+  switch (kind) {
+    case schedule::TaskKind::parameter_gather:
+      return "gather";
+    case schedule::TaskKind::layout_switch:
+      return "switch";
+    case schedule::TaskKind::backward_input:
+      return "backward";
+    case schedule::TaskKind::forward:
+    case schedule::TaskKind::backward:
+    case schedule::TaskKind::backward_weight:
+    case schedule::TaskKind::transfer:
+    case schedule::TaskKind::gradient_sync:
+    case schedule::TaskKind::optimizer:
+      return std::string(name_of(kind));
+  }
+  return "";
+}
+
 }  // namespace
 
 std::vector<Bar> bars_of(const Schedule& s, const sim::Run& run, int pipelines,
@@ -145,9 +165,8 @@ std::vector<Bar> bars_of(const Schedule& s, const sim::Run& run, int pipelines,
     const auto add = [&](schedule::StageId id) {
       const Stage& stage = s.stage(id);
       if (stage.pipeline >= pipelines || bars.size() >= most) return;
-      bars.push_back({stage.pipeline, stage.index,
-                      std::string(name_of(task.kind)), task.micro_batch,
-                      run.start[t], run.end[t]});
+      bars.push_back({stage.pipeline, stage.index, bar_kind(task.kind),
+                      task.micro_batch, run.start[t], run.end[t]});
     };
     if (task.stage) {
       add(task.stage);

@@ -1,0 +1,22 @@
+// Any bytes as a file of measurements, into a database in memory.
+#include <unistd.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <cstdlib>
+
+#include "base/file.h"
+#include "profiles/database.h"
+#include "profiles/ingest.h"
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data,
+                                      std::size_t size) {
+  static auto database = troupe::profiles::open_or_create(":memory:");
+  if (!database) std::abort();
+  static const std::string path =
+      "/tmp/troupe_fuzz_" + std::to_string(::getpid()) + ".csv";
+  const std::string_view text(reinterpret_cast<const char*>(data), size);
+  if (!troupe::write_file(path, text)) return 0;
+  (void)troupe::profiles::ingest(*database, path);
+  return 0;
+}
