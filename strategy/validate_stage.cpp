@@ -264,6 +264,7 @@ void check_tokens(Checker& checker, const Pipeline& pipeline,
                               length, 2 * cp));
   }
   for (const Member& member : stage.members) {
+    if (!(member.share > 0 && member.share <= 1)) continue;  // said already
     const auto rows = static_cast<std::int64_t>(
         std::llround(member.share * length) * pipeline.micro_batch_size);
     if (rows < 1) {
