@@ -1,6 +1,7 @@
 #include "strategy/convert.h"
 
 #include "base/file.h"
+#include "clusters/short_form.h"
 #include "strategy/write.h"
 
 namespace troupe::strategy {
@@ -9,7 +10,7 @@ namespace {
 /// A file's content in place of its path; anything else as it is.
 std::string standing_alone(const std::string& reference) {
   const bool path = !reference.empty() && reference.front() != '{' &&
-                    reference.find(" per node") == std::string::npos &&
+                    !clusters::looks_like_short_form(reference) &&
                     (reference.find('/') != std::string::npos ||
                      reference.ends_with(".json"));
   if (!path) return reference;

@@ -6,6 +6,7 @@
 #include <set>
 
 #include "base/text.h"
+#include "clusters/kinds.h"
 #include "strategy/draft.h"
 #include "strategy/ranges.h"
 
@@ -31,6 +32,17 @@ DeviceSet from_list(const Json& list, const std::string& where,
     add(set, *number);
   }
   return set;
+}
+
+/// The cluster's own name of a kind that may be called by another ("H800").
+std::string own_name(const clusters::Cluster& cluster,
+                     const std::string& kind) {
+  const bool known = kind.empty() ||
+                     std::any_of(cluster.kinds.begin(), cluster.kinds.end(),
+                                 [&](const auto& k) { return k.name == kind; });
+  if (known) return kind;
+  const auto shipped = clusters::read_kind(kind);
+  return shipped ? shipped->name : kind;
 }
 
 }  // namespace
@@ -72,11 +84,12 @@ std::optional<std::vector<DeviceId>> DevicePool::next(const std::string& kind,
                                                       const std::string& where,
                                                       Findings& findings) {
   std::vector<DeviceId> out;
-  std::size_t& d = start_[kind];
+  const std::string name = own_name(*cluster_, kind);
+  std::size_t& d = start_[name];
   for (; d < taken_.size() && out.size() < count; ++d) {
     const DeviceId device = make_id<DeviceId>(d);
     if (taken_[d]) continue;
-    if (!kind.empty() && cluster_->kind_of(device).name != kind) continue;
+    if (!name.empty() && cluster_->kind_of(device).name != name) continue;
     taken_[d] = true;
     out.push_back(device);
   }

@@ -305,7 +305,9 @@ std::vector<GpuGroup> parse_groups(std::string_view text) {
 std::string cluster_of(const std::vector<GpuGroup>& groups) {
   std::string mixed = "hspmd";
   std::string spelled;
-  for (const auto& [kind, count] : groups) {
+  for (const auto& [said, count] : groups) {
+    // A kind that says less than its shipped name.
+    const std::string kind = said == "a100" ? "a100-sxm-80" : said;
     const bool ampere = kind.starts_with("a800") || kind.starts_with("a100");
     mixed += fmt::format("-{}x{}", kind, count);
     spelled += fmt::format("{}8 x {} per node, {} Gbit/s per GPU, {} GPUs",

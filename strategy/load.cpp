@@ -8,6 +8,7 @@
 #include "base/json.h"
 #include "base/text.h"
 #include "clusters/read.h"
+#include "clusters/short_form.h"
 #include "models/read.h"
 #include "strategy/foreign.h"
 #include "strategy/native.h"
@@ -34,7 +35,7 @@ bool looks_like_path(const std::string& text) {
 
 bool is_short_form(const Reference& reference, const std::string& text) {
   return std::string_view(reference.what) == "cluster" &&
-         text.find(" per node") != std::string::npos;
+         clusters::looks_like_short_form(text);
 }
 
 /// Finds and parses what `json` refers to: an object, or the name, path or

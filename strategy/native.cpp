@@ -163,6 +163,7 @@ void read_options(JsonObject& o, Strategy& s) {
   s.gradient_dtype = read_dtype(o, "gradient_dtype", s.gradient_dtype);
   s.zero = static_cast<Zero>(o.small("zero", {0, 3}, 0));
   s.sequence_parallel = o.boolean("sequence_parallel", s.sequence_parallel);
+  s.flash_attention = o.boolean("flash_attention", s.flash_attention);
   s.overlap_gradient_sync =
       o.boolean("overlap_gradient_sync", s.overlap_gradient_sync);
   s.overlap_hand_over = o.boolean("overlap_hand_over", s.overlap_hand_over);

@@ -107,6 +107,9 @@ struct Strategy {
   kernels::DType gradient_dtype = kernels::DType::fp32;
   Zero zero = Zero::none;
   bool sequence_parallel = true;
+  /// Attention is one kernel that never writes the score matrix; else batched
+  /// products, softmax and dropout go through memory, as before 2023.
+  bool flash_attention = true;
   /// Gradient sync runs while the last backwards do.
   bool overlap_gradient_sync = false;
   /// Stage hand-over runs beside compute (else the sender waits for it).

@@ -143,6 +143,7 @@ Json to_json(const Strategy& s) {
             {"gradient_dtype", kernels::name_of(s.gradient_dtype)},
             {"zero", static_cast<int>(s.zero)},
             {"sequence_parallel", s.sequence_parallel},
+            {"flash_attention", s.flash_attention},
             {"overlap_gradient_sync", s.overlap_gradient_sync},
             {"overlap_hand_over", s.overlap_hand_over},
             {"schedule", word_of(s.schedule)},

@@ -92,11 +92,12 @@ TEST(Native, FullFormWithMembersCountsAndRepeats) {
 TEST(Native, TakesTheNextFreeDevicesOfAKind) {
   const auto plan = load(R"({
     "format": "troupe.strategy/1", "model": "llama-7b",
-    "cluster": "8 x h20 per node, 400 Gbit/s per GPU, 2 nodes + 8 x h800 per node, 1 nodes",
+    "cluster":
+      "8 x h20 per node, 400 Gbit/s per GPU, 2 nodes + 8 x h800 per node",
     "pipelines": [
       {"repeat": 2, "stages": [
         {"devices": {"kind": "h20", "count": 4}},
-        {"devices": {"kind": "h800-sxm", "count": 4}}]},
+        {"devices": {"kind": "H800", "count": 4}}]},
       {"stages": [{"devices": "0-3"}, {"devices": {"count": 4}}]}]})");
   ASSERT_TRUE(plan) << plan.error().message;
   const auto& p = plan->strategy.phases[0].pipelines;
@@ -105,6 +106,15 @@ TEST(Native, TakesTheNextFreeDevicesOfAKind) {
   EXPECT_THAT(devices_of(p[0].stages[1]), ElementsAre(16, 17, 18, 19));
   EXPECT_THAT(devices_of(p[1].stages[0]), ElementsAre(8, 9, 10, 11));
   EXPECT_THAT(devices_of(p[2].stages[1]), ElementsAre(12, 13, 14, 15));
+}
+
+TEST(Native, AClusterMayBeAShortForm) {
+  LoadOptions options;
+  options.cluster = "4 x a100-sxm-80";
+  const auto plan = load(on_a800(R"("tp": 4, "micro_batches": 1)"), options);
+  ASSERT_TRUE(plan) << plan.error().message;
+  EXPECT_EQ(plan->cluster.devices.size(), 4u);
+  expect_rereads_equal(*plan);
 }
 
 TEST(Native, PhasesMayUseTheShortForm) {
