@@ -323,6 +323,11 @@ void check_stage(Checker& checker, const Pipeline& pipeline, const Stage& stage,
   check_devices(checker, stage, part);
   check_shares(checker, stage, part);
   check_tokens(checker, pipeline, stage, part);
+  if (!checker.strategy.flash_attention && stage.members.size() > 1) {
+    checker.tally("flash", part + "/cp",
+                  "attention over context-parallel members is always fused; "
+                  "\"flash_attention\": false has no effect here");
+  }
   if (stage.recompute) {
     check_recompute(checker, *stage.recompute, part + "/recompute");
   }

@@ -82,6 +82,7 @@ Strategy any_strategy(const models::Model& model) {
   s.zero = *rc::gen::element(Zero::none, Zero::one, Zero::two, Zero::three);
   s.sequence_parallel = *rc::gen::arbitrary<bool>();
   s.overlap_gradient_sync = *rc::gen::arbitrary<bool>();
+  s.flash_attention = *rc::gen::arbitrary<bool>();
   s.overlap_hand_over = *rc::gen::arbitrary<bool>();
   s.schedule = ScheduleKind::custom;
   s.order_file = "/order.json";
