@@ -1,0 +1,182 @@
+"""troupe simulate: the answer as text, JSON, report and trace."""
+import gzip
+import json
+import re
+import unittest
+
+from support import SHORT, CliTest
+
+PARTS = {"compute", "tp", "cp", "pp", "bubble", "dp", "optimizer", "switch",
+         "other"}
+ORIGINS = {"measured", "interpolated", "derived", "roofline"}
+
+
+class Answer(CliTest):
+    def check_run(self, run):
+        for key in ("step_time_s", "tokens_per_s", "mfu", "wall_time_s"):
+            self.assertIsInstance(run[key], float, key)
+            self.assertGreater(run[key], 0, key)
+        for key in ("gpus", "events", "tokens"):
+            self.assertIs(type(run[key]), int, key)
+            self.assertGreater(run[key], 0, key)
+        self.assertLess(run["mfu"], 1)
+        self.assertAlmostEqual(run["tokens"] / run["step_time_s"],
+                               run["tokens_per_s"],
+                               delta=1e-9 * run["tokens_per_s"])
+        self.assertRegex(run["schedule"], "^[0-9a-f]{32}$")
+        self.assertEqual(set(run["breakdown_s"]), PARTS)
+        self.assertTrue(all(v >= 0 for v in run["breakdown_s"].values()))
+        # Times are whole picoseconds, so the sum differs by rounding only.
+        self.assertAlmostEqual(sum(run["breakdown_s"].values()),
+                               run["step_time_s"],
+                               delta=1e-9 * run["step_time_s"])
+        self.assertEqual(set(run["provenance"]), ORIGINS)
+        self.assertAlmostEqual(sum(run["provenance"].values()), 1, delta=1e-9)
+        self.check_memory(run)
+
+    def check_memory(self, run):
+        self.assertIs(type(run["out_of_memory"]), bool)
+        over = False
+        for stage in run["peak_memory_bytes"]:
+            self.assertIs(type(stage["bytes"]), int)
+            self.assertGreater(stage["limit_bytes"], 0)
+            parts = sum(stage[k] for k in (
+                "activations", "gradients", "optimizer", "parameters",
+                "reserve", "workspace"))
+            self.assertEqual(stage["bytes"], parts)
+            over = over or stage["bytes"] > stage["limit_bytes"]
+        self.assertEqual(run["out_of_memory"], over)
+        self.assertEqual(len(run["peak_memory_bytes"]), len(run["stages"]))
+
+    def test_every_shipped_strategy_answers_with_the_fixed_keys(self):
+        shipped = self.json_of("strategies")["strategies"]
+        self.assertGreater(len(shipped), 5)
+        for strategy in shipped:
+            with self.subTest(strategy["name"]):
+                run = self.simulate(strategy["name"])
+                for phase in run.get("phases", [run]):
+                    self.check_run(phase)
+                    self.assertEqual(phase["model"], strategy["model"])
+                    self.assertEqual(phase["cluster"], strategy["cluster"])
+
+    def test_stages_add_up_like_the_whole(self):
+        run = self.simulate("hspmd-case5")
+        for stage in run["stages"]:
+            self.assertAlmostEqual(sum(stage["breakdown_s"].values()),
+                                   run["step_time_s"],
+                                   delta=1e-9 * run["step_time_s"])
+        used = [d for stage in run["stages"] for d in stage["devices"]]
+        self.assertEqual(len(used), len(set(used)))
+        self.assertEqual(len(used), run["gpus"])
+
+    def test_text_has_the_same_numbers(self):
+        run = self.simulate("gpt3-175b-1024")
+        text = self.run_troupe("simulate", "gpt3-175b-1024",
+                               "--no-store").stdout
+        step = float(re.search(r"\n +step +([\d.]+) s\n", text)[1])
+        self.assertAlmostEqual(step, run["step_time_s"],
+                               delta=0.005 * run["step_time_s"])
+        mfu = float(re.search(r"\n +MFU +([\d.]+) %", text)[1])
+        self.assertAlmostEqual(mfu, 100 * run["mfu"], delta=0.051)
+        for word in ("bubble", "gradient sync", "Costs of the critical path",
+                     "memory"):
+            self.assertIn(word, text)
+
+    def test_the_same_input_gives_the_same_answer(self):
+        def timeless(run):
+            return {k: v for k, v in run.items()
+                    if k not in ("wall_time_s", "created")}
+        first = self.simulate("mixed-1024gpu")
+        again = self.simulate("mixed-1024gpu")
+        self.assertEqual(timeless(first), timeless(again))
+
+    def test_every_operator_unfolded_takes_the_same_time(self):
+        for name in ("mixed-1024gpu", "hspmd-case5"):
+            run = self.simulate(name)
+            full = self.simulate(name, "--detail", "operators", "--no-fold")
+            self.assertEqual(run["step_time_s"], full["step_time_s"])
+            self.assertEqual(run["breakdown_s"], full["breakdown_s"])
+            self.assertGreater(full["events"], run["events"])
+
+    def test_too_little_memory_is_a_result(self):
+        run = self.simulate("gpt3-175b-1024", "--reserve-gib", "79")
+        self.assertTrue(run["out_of_memory"])
+        self.check_run(run)
+        text = self.run_troupe("simulate", "gpt3-175b-1024", "--no-store",
+                               "--reserve-gib", "79").stdout
+        self.assertIn("OUT OF MEMORY", text)
+
+
+class Options(CliTest):
+    def test_set_is_the_field_in_the_file(self):
+        path = self.write("short.json", {**SHORT, "dp": 2, "tp": 2})
+        other = self.write("other.json", SHORT)
+        here = self.simulate(path)
+        there = self.simulate(other, "--set", "dp=2", "--set", "tp=2")
+        self.assertEqual(here["schedule"], there["schedule"])
+        self.assertEqual(here["step_time_s"], there["step_time_s"])
+        self.assertNotEqual(here["schedule"],
+                            self.simulate(other)["schedule"])
+
+    def test_set_reaches_into_a_cluster(self):
+        path = self.write("inline.json", {
+            **SHORT, "cluster": "8 x h100-sxm per node, 400 Gbit/s per GPU, "
+                                "2 nodes"})
+        run = self.simulate(path, "--cluster", "a800-16")
+        self.assertEqual(run["cluster"], "a800-16")
+        run = self.simulate(path, "--model", "gpt2-xl")
+        self.assertEqual(run["model"], "gpt2-xl")
+
+    def test_phase_chooses_one_of_several(self):
+        run = self.simulate("hotspa-7b-8gpu")
+        names = [phase["phase"] for phase in run["phases"]]
+        self.assertEqual(len(names), len(set(names)))
+        self.assertGreater(len(names), 1)
+        for phase in run["phases"]:
+            alone = self.simulate("hotspa-7b-8gpu", "--phase", phase["phase"])
+            self.assertNotIn("phases", alone)
+            self.assertEqual(alone["step_time_s"], phase["step_time_s"])
+        self.refused("simulate", "hotspa-7b-8gpu", "--phase", "none such",
+                     names=["none such", *names])
+
+    def test_report_is_one_file_that_loads_nothing(self):
+        self.run_troupe("simulate", "mixed-1024gpu", "--report", "r.html")
+        page = (self.home / "r.html").read_text()
+        self.assertTrue(page.lstrip().lower().startswith("<!doctype html"))
+        self.assertNotRegex(page, r"<script[^>]*\bsrc")
+        self.assertNotRegex(page, r"(src|href|url)\s*[=(]\s*[\"']?https?:")
+        self.assertNotRegex(page, r"<link[^>]*\bhref|@import")
+        self.assertIn("</html>", page)
+        self.assertIn("mixed-1024gpu", page)
+
+    def test_trace_is_read_by_json_readers(self):
+        for detail in ("tasks", "operators"):
+            for name in ("t.json", "t.json.gz"):
+                self.run_troupe("simulate", "hspmd-case5", "--trace", name,
+                                "--detail", detail, "--no-store")
+                data = (self.home / name).read_bytes()
+                if name.endswith(".gz"):
+                    data = gzip.decompress(data)
+                events = json.loads(data)["traceEvents"]
+                bars = [e for e in events if e["ph"] == "X"]
+                self.assertGreater(len(bars), 100)
+                self.assertTrue(all(e["dur"] >= 0 for e in bars))
+
+    def test_trace_ends_when_the_step_ends(self):
+        run = self.simulate("hspmd-case5", "--trace", "end.json")
+        trace = json.loads((self.home / "end.json").read_text())
+        end = max(e["ts"] + e["dur"] for e in trace["traceEvents"]
+                  if e["ph"] == "X")
+        self.assertAlmostEqual(end / 1e6, run["step_time_s"],
+                               delta=1e-6 * run["step_time_s"])
+
+    def test_several_phases_make_several_files(self):
+        self.run_troupe("simulate", "hotspa-7b-8gpu", "--report", "p.html",
+                        "--trace", "p.json", "--no-store")
+        for phase in ("long", "middle", "short"):
+            self.assertTrue((self.home / f"p.{phase}.html").exists())
+            json.loads((self.home / f"p.{phase}.json").read_text())
+
+
+if __name__ == "__main__":
+    unittest.main()
