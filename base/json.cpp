@@ -354,12 +354,22 @@ std::string JsonObject::choice_text(std::string_view key,
   return given;
 }
 
+/// The words in their order, each once.
+static std::vector<std::string> once(const std::vector<std::string>& words) {
+  std::vector<std::string> out;
+  for (const std::string& w : words) {
+    if (std::find(out.begin(), out.end(), w) == out.end()) out.push_back(w);
+  }
+  return out;
+}
+
 void JsonObject::finish() {
   for (const auto& [key, value] : value_->items()) {
     if (std::find(known_.begin(), known_.end(), key) != known_.end()) continue;
-    findings_->error(where(excerpt(key)),
-                     fmt::format("unknown key{}; known here: {}",
-                                 did_you_mean(key, known_), join(known_)));
+    findings_->error(
+        where(excerpt(key)),
+        fmt::format("unknown key{}; known here: {}", did_you_mean(key, known_),
+                    join(once(known_))));
   }
 }
 

@@ -10,6 +10,7 @@
 #include "base/text.h"
 #include "cli/command.h"
 #include "cli/options.h"
+#include "cli/say.h"
 #include "cli/simulation.h"
 #include "clusters/read.h"
 #include "schedule/file.h"
@@ -94,21 +95,20 @@ Result<int> check(const CheckOptions& options) {
     ok = ok && c.findings.ok();
     list.push_back(summary(c));
     if (options.json) continue;
-    fmt::print("{}: {} tasks on {} GPUs, {} stages, {} blocks, hash {}\n",
-               c.schedule.phase, c.schedule.tasks.size(),
-               c.schedule.ranks.size(), c.schedule.stages.size(),
-               c.schedule.blocks.size(), schedule::content_hash(c.schedule));
+    say("{}: {} tasks on {} GPUs, {} stages, {} blocks, hash {}\n",
+        c.schedule.phase, c.schedule.tasks.size(), c.schedule.ranks.size(),
+        c.schedule.stages.size(), c.schedule.blocks.size(),
+        schedule::content_hash(c.schedule));
     for (const Finding& f : c.findings.all()) {
-      fmt::print("  {}: {}\n",
-                 f.severity == Severity::error ? "error" : "warning",
-                 to_line(f));
+      say("  {}: {}\n", f.severity == Severity::error ? "error" : "warning",
+          to_line(f));
     }
-    fmt::print("  {}\n", c.findings.ok() ? "ok" : "not a valid schedule");
+    say("  {}\n", c.findings.ok() ? "ok" : "not a valid schedule");
   }
   if (options.json) {
     Json out = list.size() == 1 ? list[0] : Json{{"ok", ok}};
     if (list.size() > 1) out["phases"] = list;
-    fmt::print("{}\n", to_text(out));
+    say("{}\n", to_text(out));
   }
   return ok ? 0 : 1;
 }
@@ -116,13 +116,10 @@ Result<int> check(const CheckOptions& options) {
 Result<int> write(const CheckOptions& options) {
   TRY(const strategy::Plan plan, load(options.source));
   print_warnings(plan);
-  std::size_t chosen = 0;
-  for (std::size_t p = 0; p < plan.strategy.phases.size(); ++p) {
-    if (plan.strategy.phases[p].name == options.phase) chosen = p;
-  }
-  TRY(const schedule::Schedule lowered, lower_phase(plan, chosen));
+  TRY(const auto phases, choose_phases(plan.strategy, options.phase));
+  TRY(const schedule::Schedule lowered, lower_phase(plan, phases.front()));
   if (options.output.empty()) {
-    fmt::print("{}\n", schedule::to_json(lowered).dump());
+    say("{}\n", schedule::to_json(lowered).dump());
     return 0;
   }
   TRY_DO(schedule::write_schedule(options.output, lowered));

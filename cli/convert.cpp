@@ -9,6 +9,7 @@
 #include "base/file.h"
 #include "cli/command.h"
 #include "cli/options.h"
+#include "cli/say.h"
 
 namespace troupe::cli {
 namespace {
@@ -31,7 +32,7 @@ Result<int> convert(const ConvertOptions& o) {
   }
   if (text.empty() || text.back() != '\n') text += '\n';
   if (o.output.empty()) {
-    fmt::print("{}", text);
+    say("{}", text);
     return 0;
   }
   TRY_DO(write_file(o.output, text));

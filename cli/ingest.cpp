@@ -8,6 +8,7 @@
 
 #include "base/file.h"
 #include "cli/command.h"
+#include "cli/say.h"
 #include "profiles/database.h"
 #include "profiles/export.h"
 
@@ -73,32 +74,48 @@ Result<int> ingest(const IngestOptions& o) {
                    {"rejected", sum.rejected},
                    {"rejections", sum.rejections},
                    {"profiles", db.path()}};
-    fmt::print("{}\n", to_text(out));
+    say("{}\n", to_text(out));
     return 0;
   }
   for (const std::string& r : sum.rejections) {
     fmt::print(stderr, "rejected {}\n", r);
   }
-  fmt::print("{}: {} inserted, {} unchanged, {} rejected\n", db.path(),
-             sum.inserted, sum.unchanged, sum.rejected);
+  say("{}: {} inserted, {} unchanged, {} rejected\n", db.path(), sum.inserted,
+      sum.unchanged, sum.rejected);
   return 0;
 }
 
+/// A database to read: it must be there.
+Result<profiles::Database> open_existing(const std::string& given) {
+  const std::filesystem::path path = given.empty()
+                                         ? home_root() / "profiles.db"
+                                         : std::filesystem::path(given);
+  std::error_code ignored;
+  if (!std::filesystem::exists(path, ignored)) {
+    return fail(
+        Fault::input,
+        fmt::format("no profile database {}; make it with: troupe "
+                    "ingest --shipped{}{}",
+                    path.string(), given.empty() ? "" : " --profiles ", given));
+  }
+  return profiles::open_or_create(path);
+}
+
 Result<int> list(const ProfilesOptions& o) {
-  TRY(const profiles::Database db, open_database(o.profiles));
+  TRY(const profiles::Database db, open_existing(o.profiles));
   TRY(const Json sources, profiles::list_sources(db));
   if (o.json) {
-    fmt::print("{}\n", to_text(sources));
+    say("{}\n", to_text(sources));
     return 0;
   }
-  fmt::print("{}\n", db.path());
+  say("{}\n", db.path());
   for (const Json& source : sources["sources"]) {
-    fmt::print("{}\n", source.value("name", ""));
+    say("{}\n", source.value("source", ""));
     const Json rows = source.value("rows", Json::object());
     for (const auto& [table, devices] : rows.items()) {
       for (const auto& [device, count] : devices.items()) {
-        fmt::print("  {:<12} {:<16} {:>7} rows\n", table, device,
-                   count.get<std::int64_t>());
+        say("  {:<12} {:<16} {:>7} rows\n", table, device,
+            count.get<std::int64_t>());
       }
     }
   }
@@ -106,22 +123,22 @@ Result<int> list(const ProfilesOptions& o) {
 }
 
 Result<int> show(const ProfilesOptions& o) {
-  TRY(const profiles::Database db, open_database(o.profiles));
+  TRY(const profiles::Database db, open_existing(o.profiles));
   if (o.json) {
     TRY(const Json rows, profiles::show(db, o.filter));
-    fmt::print("{}\n", to_text(rows));
+    say("{}\n", to_text(rows));
     return 0;
   }
   TRY(const std::string csv, profiles::export_csv(db, o.filter));
-  fmt::print("{}", csv);
+  say("{}", csv);
   return 0;
 }
 
 Result<int> export_rows(const ProfilesOptions& o) {
-  TRY(const profiles::Database db, open_database(o.profiles));
+  TRY(const profiles::Database db, open_existing(o.profiles));
   TRY(const std::string csv, profiles::export_csv(db, o.filter));
   if (o.output.empty()) {
-    fmt::print("{}", csv);
+    say("{}", csv);
     return 0;
   }
   TRY_DO(write_file(o.output, csv));

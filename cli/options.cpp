@@ -12,8 +12,10 @@ void add_strategy_options(CLI::App& command, StrategyOptions& options) {
   command.add_option("--from", options.from,
                      "spelling of the file: hspmd, hotspa, hydraulis, "
                      "hexiscale or megatron (default: troupe's own)");
-  command.add_option("--case", options.case_index,
-                     "which case of a file that holds several");
+  command
+      .add_option("--case", options.case_index,
+                  "which case of a file that holds several")
+      ->check(CLI::NonNegativeNumber);
   command.add_option("--model", options.model,
                      "model file or name, instead of the strategy's");
   command.add_option("--cluster", options.cluster,
@@ -46,6 +48,21 @@ Result<strategy::LoadOptions> load_options(const StrategyOptions& options) {
 Result<strategy::Plan> load(const StrategyOptions& options) {
   TRY(const strategy::LoadOptions load, load_options(options));
   return strategy::load_plan(options.strategy, load);
+}
+
+Result<std::vector<std::size_t>> choose_phases(const strategy::Strategy& s,
+                                               const std::string& wanted) {
+  std::vector<std::size_t> out;
+  std::string names;
+  for (std::size_t p = 0; p < s.phases.size(); ++p) {
+    if (wanted.empty() || s.phases[p].name == wanted) out.push_back(p);
+    names += (p ? ", '" : "'") + s.phases[p].name + "'";
+  }
+  if (out.empty()) {
+    return fail(Fault::input,
+                fmt::format("--phase {}: the strategy has {}", wanted, names));
+  }
+  return out;
 }
 
 void print_warnings(const strategy::Plan& plan) {

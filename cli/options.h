@@ -25,6 +25,12 @@ void add_strategy_options(CLI::App& command, StrategyOptions& options);
 Result<strategy::LoadOptions> load_options(const StrategyOptions& options);
 Result<strategy::Plan> load(const StrategyOptions& options);
 
+/// Phases called `wanted`, or all when it is empty.
+///
+/// Errors: input, naming the phases there are.
+Result<std::vector<std::size_t>> choose_phases(const strategy::Strategy& s,
+                                               const std::string& wanted);
+
 /// Prints the warnings of a plan to stderr, a line each.
 void print_warnings(const strategy::Plan& plan);
 

@@ -5,6 +5,7 @@
 
 #include "base/file.h"
 #include "cli/command.h"
+#include "cli/say.h"
 #include "results/compare.h"
 #include "results/report.h"
 #include "results/store.h"
@@ -44,12 +45,12 @@ Result<int> list(const ResultsOptions& o) {
   TRY(const results::Store store, open_store(o.results));
   TRY(const auto runs, store.list(o.filter));
   if (!o.json) {
-    fmt::print("{}\n", results::to_table(runs));
+    say("{}\n", results::to_table(runs));
     return 0;
   }
   Json out{{"runs", Json::array()}};
   for (const auto& run : runs) out["runs"].push_back(to_json(run));
-  fmt::print("{}\n", to_text(out));
+  say("{}\n", to_text(out));
   return 0;
 }
 
@@ -58,11 +59,11 @@ Result<int> show(const ResultsOptions& o) {
   TRY(const results::RunResult run, store.get(o.id));
   if (!o.report.empty()) TRY_DO(results::write_report(o.report, run));
   if (o.json) {
-    fmt::print("{}\n", to_text(results::to_json(run)));
+    say("{}\n", to_text(results::to_json(run)));
     return 0;
   }
-  fmt::print("{}\n", results::to_table(run));
-  fmt::print("again: {}\n", fmt::join(run.command, " "));
+  say("{}\n", results::to_table(run));
+  say("again: {}\n", fmt::join(run.command, " "));
   return 0;
 }
 
@@ -87,9 +88,9 @@ Result<int> compare(const ResultsOptions& o) {
   TRY(const results::RunResult a, find_run(o.id, o.results));
   TRY(const results::RunResult b, find_run(o.other, o.results));
   if (o.json) {
-    fmt::print("{}\n", to_text(results::compare(a, b)));
+    say("{}\n", to_text(results::compare(a, b)));
   } else {
-    fmt::print("{}\n", results::compare_table(a, b));
+    say("{}\n", results::compare_table(a, b));
   }
   return 0;
 }

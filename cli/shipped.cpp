@@ -8,6 +8,7 @@
 #include "base/file.h"
 #include "base/text.h"
 #include "cli/command.h"
+#include "cli/say.h"
 #include "clusters/read.h"
 #include "models/read.h"
 
@@ -42,14 +43,13 @@ Result<int> models(const ShippedOptions& o) {
     one["parameters"] = count;
     list.push_back(one);
     if (!o.json) {
-      fmt::print(
-          "{:<16} {:>16} parameters, {} layers, hidden {}, {} heads "
+      say("{:<16} {:>16} parameters, {} layers, hidden {}, {} heads "
           "({} kv), ffn {}, vocab {}\n",
           m.name, count, m.layers, m.hidden, m.heads, m.kv_heads, m.ffn,
           m.vocab);
     }
   }
-  if (o.json) fmt::print("{}\n", to_text({{"models", list}}));
+  if (o.json) say("{}\n", to_text({{"models", list}}));
   return 0;
 }
 
@@ -70,11 +70,11 @@ Result<int> clusters(const ShippedOptions& o) {
                     {"kinds", kinds},
                     {"source", c.source}});
     if (!o.json) {
-      fmt::print("{:<24} {:>6} GPUs in {:>5} nodes: {}\n", c.name,
-                 c.devices.size(), c.nodes.size(), join(parts));
+      say("{:<24} {:>6} GPUs in {:>5} nodes: {}\n", c.name, c.devices.size(),
+          c.nodes.size(), join(parts));
     }
   }
-  if (o.json) fmt::print("{}\n", to_text({{"clusters", list}}));
+  if (o.json) say("{}\n", to_text({{"clusters", list}}));
   return 0;
 }
 
@@ -93,10 +93,10 @@ Result<int> strategies(const ShippedOptions& o) {
                     {"cluster", text("cluster")},
                     {"source", text("source")}});
     if (!o.json) {
-      fmt::print("{:<28} {:<14} on {}\n", name, text("model"), text("cluster"));
+      say("{:<28} {:<14} on {}\n", name, text("model"), text("cluster"));
     }
   }
-  if (o.json) fmt::print("{}\n", to_text({{"strategies", list}}));
+  if (o.json) say("{}\n", to_text({{"strategies", list}}));
   return 0;
 }
 

@@ -2,12 +2,15 @@
 // prints the answer, keeps it in the store.
 #include <fmt/format.h>
 
+#include <cmath>
+#include <cstdlib>
 #include <memory>
 
 #include "base/file.h"
 #include "base/progress.h"
 #include "cli/command.h"
 #include "cli/options.h"
+#include "cli/say.h"
 #include "cli/simulation.h"
 #include "cli/sweep.h"
 #include "results/report.h"
@@ -21,14 +24,22 @@ struct SimulateOptions {
   StrategyOptions source;
   std::string profiles, results, report, trace, phase, detail = "tasks";
   std::string sweep, sweep_out, keep = "pipeline";
-  double reserve_gib = 1.0;
+  double reserve_gib = 1.0, host_us = 0.0;
   bool json = false, no_fold = false, no_store = false, progress = false;
 };
+
+/// Refuses "nan", which every comparison of a range lets pass.
+std::string finite_number(const std::string& text) {
+  return std::isfinite(std::strtod(text.c_str(), nullptr))
+             ? std::string()
+             : text + " is not a finite number";
+}
 
 SimulationOptions simulation_options(const SimulateOptions& o) {
   SimulationOptions out;
   out.operators = o.detail == "operators";
   out.fold = !o.no_fold;
+  out.host_per_operator = seconds(o.host_us * 1e-6);
   out.reserve = {static_cast<std::int64_t>(o.reserve_gib *
                                            static_cast<double>(kReserve.v))};
   return out;
@@ -65,21 +76,6 @@ std::string file_for(const std::string& path, const std::string& phase,
          (dot == std::string::npos ? "" : path.substr(dot));
 }
 
-Result<std::vector<std::size_t>> chosen_phases(const strategy::Strategy& s,
-                                               const std::string& wanted) {
-  std::vector<std::size_t> out;
-  std::string names;
-  for (std::size_t p = 0; p < s.phases.size(); ++p) {
-    if (wanted.empty() || s.phases[p].name == wanted) out.push_back(p);
-    names += (p ? ", " : "") + s.phases[p].name;
-  }
-  if (out.empty()) {
-    return fail(Fault::input,
-                fmt::format("--phase {}: the strategy has {}", wanted, names));
-  }
-  return out;
-}
-
 Result<void> keep(const SimulateOptions& o,
                   std::vector<results::RunResult>& runs) {
   if (o.no_store) return {};
@@ -97,7 +93,7 @@ void print(const SimulateOptions& o,
            const std::vector<results::RunResult>& runs) {
   if (!o.json) {
     for (const auto& run : runs) {
-      fmt::print("{}\n", results::to_table(run));
+      say("{}\n", results::to_table(run));
     }
     return;
   }
@@ -107,12 +103,12 @@ void print(const SimulateOptions& o,
     for (const auto& run : runs) phases.push_back(results::to_json(run));
     out["phases"] = std::move(phases);
   }
-  fmt::print("{}\n", to_text(out));
+  say("{}\n", to_text(out));
 }
 
 Result<int> simulate_once(const SimulateOptions& o) {
   TRY(const strategy::Plan plan, load(o.source));
-  TRY(const auto phases, chosen_phases(plan.strategy, o.phase));
+  TRY(const auto phases, choose_phases(plan.strategy, o.phase));
   TRY(const auto costs, load_costs(o.profiles, plan.cluster));
   std::vector<results::RunResult> runs;
   Progress progress("phases simulated",
@@ -145,14 +141,14 @@ Result<int> simulate_sweep(const SimulateOptions& o) {
   TRY(const results::Sweep done,
       sweep(o.source, field, values,
             o.keep == "step" ? KeepWork::per_step : KeepWork::per_pipeline,
-            o.profiles, simulation_options(o)));
+            o.profiles, simulation_options(o), o.phase));
   if (!o.sweep_out.empty()) {
     TRY_DO(results::write_sweep(o.sweep_out, done));
   }
   if (o.json) {
-    fmt::print("{}\n", to_text(results::sweep_json(done)));
+    say("{}\n", to_text(results::sweep_json(done)));
   } else {
-    fmt::print("{}\n", results::sweep_table(done));
+    say("{}\n", results::sweep_table(done));
   }
   for (const auto& point : done.points) {
     if (point.error.empty()) return 0;
@@ -181,7 +177,11 @@ void add_options(CLI::App& command, SimulateOptions& o) {
   command
       .add_option("--reserve-gib", o.reserve_gib,
                   "memory of a device that no task may use, GiB")
-      ->check(CLI::Range(0.0, 1000.0));
+      ->check(CLI::Range(0.0, 1000.0) & CLI::Validator(finite_number, "", ""));
+  command
+      .add_option("--host-us-per-operator", o.host_us,
+                  "time the host needs to launch an operator, microseconds")
+      ->check(CLI::Range(0.0, 1e6) & CLI::Validator(finite_number, "", ""));
   command.add_flag("--progress", o.progress,
                    "print progress also without a terminal");
   command.add_option("--sweep", o.sweep,

@@ -70,7 +70,8 @@ Result<results::RunResult> simulate_schedule(const schedule::Schedule& schedule,
                                              const SimulationOptions& options) {
   const auto start = std::chrono::steady_clock::now();
   const sim::Network network(cluster, costs);
-  sim::PriceList prices(schedule, cluster, network, costs);
+  sim::PriceList prices(schedule, cluster, network, costs,
+                        options.host_per_operator);
   const sim::Activities activities = sim::activities_of(schedule, network);
   std::vector<schedule::RankId> recorded;
   if (options.operators && !options.trace.empty()) {

@@ -17,8 +17,10 @@ namespace troupe::cli {
 
 /// How a step is simulated and what is kept of it.
 struct SimulationOptions {
-  bool operators = false;       ///< perform every operator on every rank
-  bool fold = true;             ///< simulate equal pipelines once where exact
+  bool operators = false;  ///< perform every operator on every rank
+  bool fold = true;        ///< simulate equal pipelines once where exact
+  /// Launching an operator takes the host this long; depends on the software.
+  Time host_per_operator;
   Bytes reserve;                ///< memory no task may use
   int bar_pipelines = 3;        ///< pipelines in the picture
   std::filesystem::path trace;  ///< Chrome trace of this phase, or empty

@@ -42,18 +42,15 @@ Result<std::vector<std::string>> go_on(std::int64_t a, std::int64_t b,
     if (times == 1 && !ratio) continue;
     out.clear();
     std::int64_t v = b;
-    for (;;) {
-      const double next =
-          times == 1 ? static_cast<double>(v) * static_cast<double>(b / a)
-                     : static_cast<double>(v) + static_cast<double>(b - a);
-      if (!(next < static_cast<double>(last)) || out.size() > kMostValues) {
-        if (next == static_cast<double>(last)) return out;
-        break;
-      }
-      v = static_cast<std::int64_t>(next);
-      if (b <= a) break;
-      out.push_back(std::to_string(v));
+    while (b > a && v < last && out.size() <= kMostValues) {
+      std::int64_t next = 0;
+      const bool beyond = times == 1 ? __builtin_mul_overflow(v, b / a, &next)
+                                     : __builtin_add_overflow(v, b - a, &next);
+      if (beyond) break;
+      v = next;
+      if (v < last) out.push_back(std::to_string(v));
     }
+    if (v == last) return out;
   }
   return fail(Fault::input,
               fmt::format("--sweep: {},{},...,{} does not reach {} by equal "
@@ -76,11 +73,14 @@ Result<results::RunResult> one_point(const StrategyOptions& base,
                                      const std::string& field,
                                      const std::string& value, KeepWork keep,
                                      const std::string& profiles,
-                                     const SimulationOptions& options) {
+                                     const SimulationOptions& options,
+                                     const std::string& phase) {
   StrategyOptions changed = base;
   const bool gpus = field == "gpus";
   if (!gpus) changed.set.push_back(field + "=" + value);
   TRY(strategy::Plan plan, load(changed));
+  TRY(const auto phases, choose_phases(plan.strategy, phase));
+  std::swap(plan.strategy.phases.front(), plan.strategy.phases[phases.front()]);
   if (gpus) {
     const auto count = number(value);
     if (!count || *count < 1) {
@@ -162,7 +162,8 @@ Result<results::Sweep> sweep(const StrategyOptions& base,
                              const std::string& field,
                              const std::vector<std::string>& values,
                              KeepWork keep, const std::string& profiles,
-                             const SimulationOptions& options) {
+                             const SimulationOptions& options,
+                             const std::string& phase) {
   TRY(const strategy::Plan plan, load(base));
   TRY(const auto warm, load_costs(profiles, plan.cluster));
   results::Sweep out;
@@ -174,7 +175,8 @@ Result<results::Sweep> sweep(const StrategyOptions& base,
   std::int64_t done = 0;
   tbb::parallel_for(std::size_t{0}, values.size(), [&](std::size_t i) {
     if (interrupted()) return;
-    auto run = one_point(base, field, values[i], keep, profiles, options);
+    auto run =
+        one_point(base, field, values[i], keep, profiles, options, phase);
     results::SweepPoint& point = out.points[i];
     point.value = values[i];
     if (run) {

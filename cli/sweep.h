@@ -30,7 +30,8 @@ Result<results::Sweep> sweep(const StrategyOptions& base,
                              const std::string& field,
                              const std::vector<std::string>& values,
                              KeepWork keep, const std::string& profiles,
-                             const SimulationOptions& options);
+                             const SimulationOptions& options,
+                             const std::string& phase = {});
 
 /// The plan with as many pipelines as make `gpus` devices.
 ///

@@ -11,6 +11,7 @@
 #include "base/file.h"
 #include "base/progress.h"
 #include "cli/command.h"
+#include "cli/say.h"
 #include "cli/simulation.h"
 #include "cli/validation_file.h"
 #include "cli/validation_table.h"
@@ -76,14 +77,20 @@ Result<int> validate(const ValidateOptions& o) {
     }
   });
   TRY(const auto costs, load_costs(o.profiles, kinds_of(plans)));
-  SimulationOptions options;
-  options.reserve = kReserve;
-  options.bar_pipelines = 0;
+  TRY(const auto libraries,
+      read_libraries(data_root() / "bench/validation/libraries.json"));
   Progress progress("cases simulated", static_cast<std::int64_t>(all.size()));
   std::mutex mutex;
   std::int64_t done = 0;
   tbb::parallel_for(std::size_t{0}, all.size(), [&](std::size_t i) {
     if (interrupted() || !plans[i]) return;
+    SimulationOptions options;
+    options.reserve = kReserve;
+    options.bar_pipelines = 0;
+    if (const auto library = libraries.find(all[i].one.library);
+        library != libraries.end()) {
+      options.host_per_operator = library->second;
+    }
     auto run = simulate_phase(*plans[i], 0, *costs, options);
     if (run) {
       all[i].run = std::move(*run);
@@ -96,9 +103,9 @@ Result<int> validate(const ValidateOptions& o) {
   });
   if (interrupted()) return fail(Fault::interrupted, "interrupted");
   if (o.json) {
-    fmt::print("{}\n", to_text(validation_json(all)));
+    say("{}\n", to_text(validation_json(all)));
   } else {
-    fmt::print("{}", validation_text(all, o.brief));
+    say("{}", validation_text(all, o.brief));
   }
   const bool broken = std::any_of(all.begin(), all.end(),
                                   [](const auto& v) { return !v.simulated(); });

@@ -33,7 +33,7 @@ std::string all_errors(const Findings& findings) {
 
 /// What the cases of a file share.
 struct Shared {
-  std::string file, source, attention;
+  std::string file, source, library, attention;
   const Json* models = nullptr;
   const Json* clusters = nullptr;
 };
@@ -64,6 +64,7 @@ ValidationCase read_case(const Json& json, const Shared& shared,
   out.file = shared.file;
   out.id = o.text("id");
   out.source = o.text("source", shared.source);
+  out.library = o.text("library", shared.library);
   out.attention = o.text("attention", shared.attention);
   out.quality = std::string(1, o.choice<char>("quality", kQualities));
   out.note = o.text("note", "");
@@ -83,6 +84,9 @@ ValidationCase read_case(const Json& json, const Shared& shared,
   } else {
     findings.error(o.where("strategy"), "expected an object");
     out.strategy = Json::object();
+  }
+  if (out.attention == "unfused" && !out.strategy.contains("cp")) {
+    out.strategy["flash_attention"] = false;
   }
   put(o, "model", shared.models, out.strategy);
   put(o, "cluster", shared.clusters, out.strategy);
@@ -146,6 +150,7 @@ std::vector<ValidationCase> read_validation_file(
     findings.error(o.where("format"), fmt::format("expected \"{}\"", kFormat));
   }
   shared.source = o.text("source");
+  shared.library = o.text("library", "");
   shared.attention = o.text("attention", "");
   o.text("citation", "");
   o.raw("notes");
@@ -177,6 +182,25 @@ Result<strategy::Plan> load_case(const ValidationCase& one) {
                             one.file, one.id, plan.strategy.phases.size()));
   }
   return plan;
+}
+
+Result<std::map<std::string, Time>> read_libraries(
+    const std::filesystem::path& path) {
+  TRY(const Json json, read_json(path));
+  Findings findings;
+  JsonObject o(json, path.string(), findings);
+  o.text("format");
+  std::map<std::string, Time> out;
+  for (JsonObject& one : o.objects("libraries")) {
+    const std::string name = one.text("name");
+    out[name] =
+        seconds(1e-6 * one.real("host_us_per_operator", kNotNegativeReal));
+    one.text("source");
+    one.finish();
+  }
+  o.finish();
+  if (!findings.ok()) return fail(findings.to_error());
+  return out;
 }
 
 }  // namespace troupe::cli

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <filesystem>
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
@@ -20,7 +21,8 @@ struct ValidationCase {
   std::string source;  ///< the file's, or the case's own
   std::string quality;
   std::string note;
-  std::string attention;          ///< of the source's software; only noted
+  std::string library;            ///< the source's software, in libraries.json
+  std::string attention;          ///< "unfused" sets flash_attention to false
   Json strategy;                  ///< with model and cluster inside
   std::optional<double> seconds;  ///< per step; nothing when the run failed
   double memory_gib = 0;          ///< peak of one device; 0 when not measured
@@ -37,6 +39,12 @@ Result<std::vector<std::filesystem::path>> validation_files(
 /// All cases of a file. What is wrong with a case is in its `error`; a file
 /// that cannot be read at all is one such case, named after it.
 std::vector<ValidationCase> read_validation_file(
+    const std::filesystem::path& path);
+
+/// Host time to launch an operator, by library.
+///
+/// Errors: input, for a file that cannot be read.
+Result<std::map<std::string, Time>> read_libraries(
     const std::filesystem::path& path);
 
 /// The strategy of a case with its model and cluster.

@@ -2,11 +2,14 @@
 
 #include <SQLiteCpp/SQLiteCpp.h>
 #include <fmt/format.h>
+#include <sqlite3.h>
 
 #include <array>
+#include <chrono>
 #include <cstring>
 #include <fstream>
 #include <map>
+#include <thread>
 
 #include "base/progress.h"
 #include "profiles/devices.h"
@@ -264,13 +267,23 @@ Result<Database> open_or_create(const std::filesystem::path& path) {
       }
     }
   }
-  try {
-    auto impl = std::make_unique<Database::Impl>(path.string());
-    impl->db.exec(text_of(sql::kOpen));
-    TRY_DO(impl->migrate());
-    return Database(std::move(impl));
-  } catch (const SQLite::Exception& e) {
-    return fail(io_error(path.string(), e));
+  // Switching a fresh file to WAL does not wait for another process that is
+  // just doing the same; so this does.
+  const auto deadline =
+      std::chrono::steady_clock::now() + std::chrono::seconds(5);
+  for (;;) {
+    try {
+      auto impl = std::make_unique<Database::Impl>(path.string());
+      impl->db.exec(text_of(sql::kOpen));
+      TRY_DO(impl->migrate());
+      return Database(std::move(impl));
+    } catch (const SQLite::Exception& e) {
+      const bool busy = (e.getErrorCode() & 0xFF) == SQLITE_BUSY;
+      if (!busy || std::chrono::steady_clock::now() > deadline) {
+        return fail(io_error(path.string(), e));
+      }
+      std::this_thread::sleep_for(std::chrono::milliseconds(20));
+    }
   }
 }
 

@@ -166,6 +166,12 @@ TraceWriter::~TraceWriter() = default;
 
 Result<TraceWriter> TraceWriter::open(const fs::path& path,
                                       const TraceOptions& options) {
+  std::error_code ignored;
+  if (fs::exists(path, ignored) && !fs::is_regular_file(path, ignored)) {
+    return fail(Fault::io, fmt::format("cannot write {}: it is there already "
+                                       "and no regular file",
+                                       path.string()));
+  }
   auto output = std::make_unique<Output>();
   output->path = path;
   output->most = options.most_slices;

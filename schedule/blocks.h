@@ -22,6 +22,7 @@ struct Layout {
   int seq_len = 0;             ///< of the whole sequence
   int replicas = 1;            ///< data-parallel copies, for ZeRO 3
   bool sequence_parallel = true;
+  bool flash_attention = true;
   strategy::Recompute recompute = strategy::Recompute::none;
   strategy::Zero zero = strategy::Zero::none;
   kernels::DType dtype = kernels::DType::bf16;

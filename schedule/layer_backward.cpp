@@ -95,11 +95,51 @@ OpShape attention_gradient(const Context& c, std::int64_t kv_len, bool causal) {
   return op;
 }
 
+/// Backward of the unfused attention, each step through memory.
+void append_unfused_backward(const Context& c, TensorIndex da,
+                             TensorIndex dqkv) {
+  const LayerSizes& s = c.s;
+  const DType t = c.layout.dtype;
+  const std::int64_t batch = s.sequences * s.heads;
+  const std::int64_t rows = batch * s.q_len;
+  const std::int64_t width = s.heads * s.head_dim;
+  const TensorIndex shares = temporary(c, "softmax", rows, s.kv_len);
+  const TensorIndex dropped = temporary(c, "dropped", rows, s.kv_len);
+  const TensorIndex dscores = temporary(c, "scores.grad", rows, s.kv_len);
+  const TensorIndex q = temporary(c, "q.grad", s.tokens, width);
+  const TensorIndex kv =
+      temporary(c, "kv.grad", s.sequences * s.heads * s.kv_len, s.head_dim);
+  const OpShape pass =
+      kernels::rows_by_columns(OpKind::copy, rows, s.kv_len, t);
+  const OpShape two = kernels::rows_by_columns(OpKind::add, rows, s.kv_len, t);
+  const auto product = [&](std::int64_t m, std::int64_t n, std::int64_t k) {
+    return kernels::gemm(m, n, k, t, batch);
+  };
+  c.b.compute("attention.value_gradient",
+              product(s.kv_len, s.head_dim, s.q_len), {dropped, da}, {kv});
+  c.b.compute("attention.share_gradient",
+              product(s.q_len, s.kv_len, s.head_dim), {da}, {dscores});
+  c.b.compute("attention.dropout.backward", pass, {dscores}, {dscores});
+  c.b.compute("attention.softmax.backward", two, {dscores, shares}, {dscores});
+  c.b.compute("attention.mask.backward", pass, {dscores}, {dscores});
+  c.b.compute("attention.query_gradient",
+              product(s.q_len, s.head_dim, s.kv_len), {dscores}, {q});
+  c.b.compute("attention.key_gradient", product(s.kv_len, s.head_dim, s.q_len),
+              {dscores, q}, {kv});
+  c.b.compute("attention.collect",
+              kernels::rows_by_columns(OpKind::copy, s.tokens, s.qkv, t),
+              {q, kv}, {dqkv});
+}
+
 /// Ring backward: keys and values travel again, and their gradients with
 /// them, one round more than forward.
 void append_attention_backward(const Context& c, TensorIndex da,
                                TensorIndex dqkv) {
   const LayerSizes& s = c.s;
+  if (!c.layout.flash_attention) {
+    append_unfused_backward(c, da, dqkv);
+    return;
+  }
   if (c.layout.cp == 1) {
     c.b.compute("attention.backward", attention_gradient(c, s.kv_len, s.causal),
                 {da}, {dqkv});
@@ -227,16 +267,12 @@ void append_recomputation(BlockBuilder& b, const models::Model& model,
     again.zero = strategy::Zero::none;  // its weights are gathered already
     append_forward(b, model, kind, again, false);
   } else if (layout.recompute == strategy::Recompute::selective) {
-    OpShape core{.kind = OpKind::attention_forward, .dtype = layout.dtype};
-    core.causal = s.causal;
-    core.dim = {
-        s.sequences, s.q_len,    layout.cp == 1 ? s.kv_len : (s.kv_len + 1) / 2,
-        s.heads,     s.kv_heads, s.head_dim};
-    if (layout.cp > 1) core.causal = false;
+    const TensorIndex qkv =
+        b.tensor("qkv", {s.tokens, s.qkv}, Role::temporary, layout.dtype);
     const TensorIndex out =
         b.tensor("attention.again", {s.tokens, s.heads * s.head_dim},
                  Role::temporary, layout.dtype);
-    b.compute("attention.again", core, {}, {out});
+    append_attention(b, layout, s, qkv, out, Role::temporary);
   }
 }
 

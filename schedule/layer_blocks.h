@@ -39,6 +39,14 @@ void append_backward(BlockBuilder& b, const models::Model& model,
                      models::LayerKind kind, const Layout& layout,
                      Gradients gradients);
 
+/// Self attention from `qkv` to `out`: one fused kernel, a ring of balanced
+/// chunks under context parallelism (every later round costs half of its
+/// square), or unfused products through memory. `saved` is the role of what
+/// the backward needs besides `out`.
+void append_attention(BlockBuilder& b, const Layout& layout,
+                      const LayerSizes& s, TensorIndex qkv, TensorIndex out,
+                      Role saved);
+
 /// ZeRO 3: gathers the layer's weights before its first operator.
 void gather_weights(BlockBuilder& b, const Layout& layout, const LayerSizes& s);
 /// Column-parallel input: all-gathers rows under sequence parallelism; else

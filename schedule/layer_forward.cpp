@@ -22,36 +22,28 @@ OpShape attention(const LayerSizes& s, std::int64_t kv_len, bool causal,
   return op;
 }
 
-/// Self attention; under context parallelism a ring of balanced chunks, so
-/// that every later round costs half of its square.
-void append_attention(BlockBuilder& b, const Layout& layout,
-                      const LayerSizes& s, TensorIndex qkv, TensorIndex out,
-                      TensorIndex stats) {
-  const DType dtype = layout.dtype;
-  if (layout.cp == 1) {
-    b.compute("attention", attention(s, s.kv_len, s.causal, dtype), {qkv},
-              {out, stats});
-    return;
-  }
-  b.compute("attention.0", attention(s, s.q_len, s.causal, dtype), {qkv},
-            {out, stats});
-  const std::int64_t others = ceil_div(s.kv_len - s.q_len, layout.cp - 1);
-  const std::int64_t kv = s.causal ? ceil_div(others, 2) : others;
-  const std::int64_t width = 2 * s.kv_heads * s.head_dim;
-  TensorIndex held = qkv;
-  for (int round = 1; round < layout.cp; ++round) {
-    const std::string n = std::to_string(round);
-    const TensorIndex arrived = b.tensor(
-        "kv." + n, {s.sequences * others, width}, Role::temporary, dtype);
-    b.communicate("kv_shift." + n,
-                  {Collective::ring_shift, Scope::context,
-                   kernels::size_of(dtype) * (s.sequences * others * width)},
-                  {held}, {arrived});
-    b.compute("attention." + n,
-              attention(s, std::max<std::int64_t>(kv, 1), false, dtype),
-              {qkv, arrived}, {out, stats});
-    held = arrived;
-  }
+/// Scores, mask, softmax and dropout through memory: before flash attention.
+void append_unfused(BlockBuilder& b, const Layout& layout, const LayerSizes& s,
+                    TensorIndex qkv, TensorIndex out, Role saved) {
+  const DType t = layout.dtype;
+  const std::int64_t batch = s.sequences * s.heads;
+  const std::int64_t rows = batch * s.q_len;
+  const TensorIndex q =
+      b.tensor("q", {s.tokens, s.heads * s.head_dim}, Role::temporary, t);
+  const TensorIndex scores =
+      b.tensor("scores", {rows, s.kv_len}, Role::temporary, t);
+  const TensorIndex shares = b.tensor("softmax", {rows, s.kv_len}, saved, t);
+  const TensorIndex dropped = b.tensor("dropped", {rows, s.kv_len}, saved, t);
+  const OpShape pass = rows_by_columns(OpKind::copy, rows, s.kv_len, t);
+  b.compute("attention.scores",
+            kernels::gemm(s.q_len, s.kv_len, s.head_dim, t, batch), {q, qkv},
+            {scores});
+  b.compute("attention.mask", pass, {scores}, {scores});
+  b.compute("attention.softmax", pass, {scores}, {shares});
+  b.compute("attention.dropout", pass, {shares}, {dropped});
+  b.compute("attention.mix",
+            kernels::gemm(s.q_len, s.head_dim, s.kv_len, t, batch),
+            {dropped, qkv}, {out});
 }
 
 /// Attention over the encoder's output (cross_decoder layers).
@@ -164,6 +156,42 @@ TensorIndex reduce_rows(BlockBuilder& b, const Layout& layout,
   return sum;
 }
 
+void append_attention(BlockBuilder& b, const Layout& layout,
+                      const LayerSizes& s, TensorIndex qkv, TensorIndex out,
+                      Role saved) {
+  const DType dtype = layout.dtype;
+  if (!layout.flash_attention) {
+    append_unfused(b, layout, s, qkv, out, saved);
+    return;
+  }
+  const TensorIndex stats =
+      b.tensor("statistics", {s.tokens, s.heads}, saved, DType::fp32);
+  if (layout.cp == 1) {
+    b.compute("attention", attention(s, s.kv_len, s.causal, dtype), {qkv},
+              {out, stats});
+    return;
+  }
+  b.compute("attention.0", attention(s, s.q_len, s.causal, dtype), {qkv},
+            {out, stats});
+  const std::int64_t others = ceil_div(s.kv_len - s.q_len, layout.cp - 1);
+  const std::int64_t kv = s.causal ? ceil_div(others, 2) : others;
+  const std::int64_t width = 2 * s.kv_heads * s.head_dim;
+  TensorIndex held = qkv;
+  for (int round = 1; round < layout.cp; ++round) {
+    const std::string n = std::to_string(round);
+    const TensorIndex arrived = b.tensor(
+        "kv." + n, {s.sequences * others, width}, Role::temporary, dtype);
+    b.communicate("kv_shift." + n,
+                  {Collective::ring_shift, Scope::context,
+                   kernels::size_of(dtype) * (s.sequences * others * width)},
+                  {held}, {arrived});
+    b.compute("attention." + n,
+              attention(s, std::max<std::int64_t>(kv, 1), false, dtype),
+              {qkv, arrived}, {out, stats});
+    held = arrived;
+  }
+}
+
 void gather_weights(BlockBuilder& b, const Layout& layout,
                     const LayerSizes& s) {
   const TensorIndex w =
@@ -193,8 +221,6 @@ void append_forward(BlockBuilder& b, const models::Model& model,
   const TensorIndex n1 = b.tensor("norm1", {s.shard, s.hidden}, saved, t);
   const TensorIndex qkv = b.tensor("qkv", {s.tokens, s.qkv}, saved, t);
   const TensorIndex a = b.tensor("attention", {s.tokens, width}, core_saved, t);
-  const TensorIndex stats =
-      b.tensor("softmax", {s.tokens, s.heads}, core_saved, DType::fp32);
   const TensorIndex p =
       b.tensor("project", {s.tokens, s.hidden}, Role::temporary, t);
   const TensorIndex y = b.tensor("y", {s.shard, s.hidden}, saved, t);
@@ -209,7 +235,7 @@ void append_forward(BlockBuilder& b, const models::Model& model,
                               (s.heads + s.kv_heads) * s.head_dim, t),
               {qkv}, {qkv});
   }
-  append_attention(b, layout, s, qkv, a, stats);
+  append_attention(b, layout, s, qkv, a, core_saved);
   b.compute("project", kernels::gemm(s.tokens, s.hidden, width, t), {a}, {p});
   const TensorIndex r = reduce_rows(b, layout, s, p, "attention.reduce");
   b.compute("add1", rows_by_columns(OpKind::add, s.shard, s.hidden, t), {x, r},

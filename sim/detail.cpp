@@ -189,6 +189,9 @@ Time OperatorDetail::perform(TaskId id, Time start) {
   for (const auto& stream : lanes.free) {
     for (const Time t : stream) last = std::max(last, t);
   }
+  for (std::size_t m = 0; m < members.size(); ++m) {
+    last = std::max(last, prices_.host_time(id, m));
+  }
   return last;
 }
 

@@ -67,8 +67,11 @@ BodyPrice run_body(const std::vector<std::pair<const BlockPrice*, int>>& runs) {
 
 PriceList::PriceList(const schedule::Schedule& schedule,
                      const clusters::Cluster& cluster, const Network& network,
-                     const profiles::CostModel& costs)
-    : schedule_(schedule), cluster_(cluster), costs_(costs) {
+                     const profiles::CostModel& costs, Time host_per_operator)
+    : schedule_(schedule),
+      cluster_(cluster),
+      costs_(costs),
+      host_per_operator_(host_per_operator) {
   find_groups(network);
   price_tasks();
 }
@@ -258,10 +261,25 @@ BodyPrice PriceList::price_slowest_member(TaskId id) {
                 .members.size() == 1) {
       continue;
     }
-    const BodyPrice price = run_body(runs(id, m));
+    BodyPrice price = run_body(runs(id, m));
+    const Time starved = host_time(id, m) - price.time;
+    if (starved.v > 0) {
+      price.time += starved;
+      price.parts.compute += starved;
+      price.provenance[static_cast<std::size_t>(Provenance::roofline)] +=
+          starved;
+    }
     if (m == 0 || price.time > slowest.time) slowest = price;
   }
   return slowest;
+}
+
+Time PriceList::host_time(TaskId id, std::size_t member) {
+  std::int64_t operators = 0;
+  for (const auto& [block, count] : runs(id, member)) {
+    operators += static_cast<std::int64_t>(block->operators.size()) * count;
+  }
+  return host_per_operator_ * operators;
 }
 
 const BodyPrice& PriceList::of(TaskId id) const {

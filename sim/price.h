@@ -59,7 +59,7 @@ class PriceList {
  public:
   PriceList(const schedule::Schedule& schedule,
             const clusters::Cluster& cluster, const Network& network,
-            const profiles::CostModel& costs);
+            const profiles::CostModel& costs, Time host_per_operator = {});
 
   /// Price of compute task `id`: of its slowest member.
   const BodyPrice& of(schedule::TaskId id) const;
@@ -67,6 +67,10 @@ class PriceList {
   std::vector<std::pair<const BlockPrice*, int>> runs(schedule::TaskId id,
                                                       std::size_t member);
   const GroupKind& group(schedule::StageId stage, std::size_t member) const;
+
+  /// What the host needs to launch a compute task's operators: it is never
+  /// shorter, however fast the device.
+  Time host_time(schedule::TaskId id, std::size_t member);
 
   /// The forward FLOPs and more that the devices really execute.
   Flops hardware_flops() const;
@@ -87,6 +91,7 @@ class PriceList {
   const schedule::Schedule& schedule_;
   const clusters::Cluster& cluster_;
   const profiles::CostModel& costs_;
+  Time host_per_operator_;
   std::vector<GroupKind> groups_;
   std::vector<std::vector<int>> group_of_;  ///< by stage and member
   std::map<std::pair<int, int>, BlockPrice> blocks_;

@@ -89,6 +89,14 @@ void read_batches(JsonObject& o, Plan& plan) {
     }
   }
   for (std::size_t p = 0; p < pipelines; ++p) {
+    if (plan.chunks[p] < 1) {
+      o.findings().error(o.where(name),
+                         fmt::format("pipeline {} has {} micro-batches; give "
+                                     "it at least one",
+                                     p, plan.chunks[p]));
+      plan.chunks[p] = 1;
+      continue;
+    }
     if (plan.batches[p] % plan.chunks[p] == 0) continue;
     o.findings().error(
         o.where(batch_name),

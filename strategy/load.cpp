@@ -185,6 +185,12 @@ Result<Source> open_source(std::string_view text, const std::string& file,
   TRY(out.json, parse_source(out.format, text, file));
   plan.hashes["strategy"] = content_hash(text);
   if (out.format == Format::native) {
+    if (options.case_index >= 0) {
+      return fail(Fault::input,
+                  fmt::format("{}: --case {}: the file holds one strategy, not "
+                              "several cases",
+                              file, options.case_index));
+    }
     TRY_DO(check_native(out.json, file));
     override_strategy(options, file, out.json, plan.findings);
     out.model = member(out.json, "model");

@@ -35,21 +35,17 @@ class Arguments(CliTest):
             with self.subTest(arguments):
                 self.refused(*arguments, names=names)
 
-    @unittest.expectedFailure  # "A subcommand is required" without the word
     def test_a_mistyped_command_is_named(self):
         self.refused("simulat", "mixed-1024gpu", names="simulat")
 
-    @unittest.expectedFailure  # NaN passes the range check
     def test_reserve_must_be_a_number(self):
         self.refused("simulate", "mixed-1024gpu", "--reserve-gib", "nan",
                      names="nan")
 
-    @unittest.expectedFailure  # taken, and appended to the name
     def test_a_case_of_a_file_with_one_strategy_is_refused(self):
         self.refused("simulate", "mixed-1024gpu", "--case", "3",
                      names="case")
 
-    @unittest.expectedFailure  # taken as if not given
     def test_a_negative_case_is_refused(self):
         path = self.seeds("hydraulis/case_study.json")
         self.refused("check", path, "--from", "hydraulis", "--case", "-5",

@@ -142,7 +142,6 @@ class Mutation(CliTest):
             self.mutate(f"{spelling}.json", document, [
                 ["check", "FILE", "--from", spelling]])
 
-    @unittest.expectedFailure  # divides by the number of micro-batches
     def test_hexiscale_without_micro_batches(self):
         path = self.write("zero.json", {
             "hetero_configs": [[4, 2], [2]], "micro_batches": [0, 4],

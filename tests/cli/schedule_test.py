@@ -35,7 +35,6 @@ class Schedule(CliTest):
             hashes.add(told["schedule"])
         self.assertEqual(len(hashes), 3)
 
-    @unittest.expectedFailure  # the first phase is lowered in silence
     def test_unknown_phase_is_refused(self):
         self.refused("schedule", "hotspa-7b-8gpu", "--phase", "none such",
                      "-o", self.home / "x.json", names="none such")

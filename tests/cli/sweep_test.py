@@ -61,7 +61,6 @@ class Sweep(CliTest):
         self.assertIn("tp 3", points[1]["error"])
         self.assertIn("run", points[2])
 
-    @unittest.expectedFailure  # --phase is ignored in a sweep
     def test_phase_is_the_one_swept(self):
         wanted = self.simulate("hotspa-7b-8gpu", "--phase", "short")
         points = self.points("hotspa-7b-8gpu", "--phase", "short", "--sweep",
@@ -111,7 +110,6 @@ class SweepFiles(CliTest):
                              names=why)
 
     # Comparing as floating point takes 2^63 - 1 for a power of two.
-    @unittest.expectedFailure
     def test_the_largest_number_is_not_reached_by_doubling(self):
         self.refused("simulate", "mixed-1024gpu", "--sweep",
                      "gpus=64,128,...,9223372036854775807", names="sweep")

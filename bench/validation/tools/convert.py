@@ -36,6 +36,22 @@ NETWORKS = {
 }
 
 
+# Software of a file's source; its constants are in ../libraries.json.
+LIBRARIES = {
+    "vtrain-multi-node": "megatron-deepspeed",
+    "vtrain-single-node": "megatron-deepspeed",
+    "llm-foundry-a100-sxm-40": "llm-foundry",
+    "llm-foundry-a100-sxm-80": "llm-foundry",
+    "llm-foundry-h100-sxm": "llm-foundry",
+    "narayanan-2021": "megatron-lm-2021",
+    "narayanan-2021-ptdp": "megatron-lm-2021",
+    "korthikanti-2022": "megatron-lm-2022",
+    "nemo-launcher-2023": "nemo-2023",
+    "megatron-core": "megatron-core",
+    "simumax-b200": "megatron-core",
+}
+
+
 class File:
     """One file of cases: one source."""
 
@@ -45,6 +61,7 @@ class File:
             "format": "troupe.validation/1",
             "source": source,
             "citation": citation,
+            **({"library": LIBRARIES[name]} if name in LIBRARIES else {}),
             "attention": attention,
             "notes": notes,
         }
