@@ -305,8 +305,9 @@ std::vector<std::int64_t> JsonObject::integers(std::string_view key,
     return out;
   }
   for (std::size_t i = 0; i < value->size(); ++i) {
-    const auto number = whole_number((*value)[i]);
+    auto number = whole_number((*value)[i]);
     if (!number || *number < limits.least || *number > limits.most) {
+      number.reset();
       findings_->error(
           fmt::format("{}/{}", where(key), i),
           fmt::format("expected a whole number from {} to {}, "

@@ -121,6 +121,21 @@ TEST(Memory, FollowsTheMicroBatchesInFlight) {
   EXPECT_EQ(gpipe_layers(), layers(2) / 2 * 16);
 }
 
+// Unfused attention keeps the softmax and what dropout left of it, each
+// heads x seq x seq in bf16, where the fused kernel keeps fp32 statistics of
+// heads x seq. Stage 1 of 2 keeps one micro-batch of four layers.
+TEST(Memory, UnfusedAttentionKeepsTheScoreMatrices) {
+  const auto model = test::tiny_model();
+  auto strategy = test::strategy_of(model, {.pp = 2});
+  const Schedule fused = lowered(strategy, model);
+  strategy.flash_attention = false;
+  const Schedule unfused = lowered(strategy, model);
+  EXPECT_EQ(memory_of(unfused, unfused.stages[1]).activations.v -
+                memory_of(fused, fused.stages[1]).activations.v,
+            4 * (2 * 16 * 128 * 128 * 2 - 16 * 128 * 4));
+  EXPECT_TRUE(check_schedule(unfused, nullptr, {}).ok());
+}
+
 // Full recomputation keeps the layer's input only: T h 2 bytes a layer.
 TEST(Memory, FullRecomputationKeepsInputsOnly) {
   const auto model = test::tiny_model();
@@ -190,6 +205,7 @@ RC_GTEST_PROP(Lowering, EveryStrategyGivesACheckedSchedule, ()) {
   s.recompute.mode = static_cast<strategy::Recompute>(*rc::gen::inRange(0, 3));
   s.sequence_parallel = *rc::gen::arbitrary<bool>();
   s.overlap_gradient_sync = *rc::gen::arbitrary<bool>();
+  s.flash_attention = *rc::gen::arbitrary<bool>();
   const auto cluster = test::cluster_of(kCluster);
   const auto schedule = lower(s, s.phases[0], model, cluster);
   RC_ASSERT(schedule.has_value());

@@ -132,6 +132,24 @@ TEST(Engine, SharesANetworkCardBetweenHandOvers) {
   EXPECT_NEAR((shared - latency) / (single - latency), 2.0, 1e-6);
 }
 
+// A device that outruns its host waits for it: a task takes at least the
+// launches of its operators.
+TEST(Prices, AreNeverBelowWhatTheHostNeeds) {
+  const auto model = test::tiny_model(2);
+  const auto strategy = test::strategy_of(model, {.micro_batches = 1});
+  const Stage s(strategy, model);
+  const Time launch = seconds(1e-3);
+  PriceList slow(s.schedule, s.cluster, *s.network, s.costs, launch);
+  const auto forward = s.schedule.stages[0].order[0];
+  std::int64_t operators = 0;
+  for (const auto& [block, count] : slow.runs(forward, 0)) {
+    operators += static_cast<std::int64_t>(block->operators.size()) * count;
+  }
+  EXPECT_EQ(slow.of(forward).time, launch * operators);
+  EXPECT_EQ(slow.of(forward).parts.total(), slow.of(forward).time);
+  EXPECT_LT(s.prices->of(forward).time, launch * operators);
+}
+
 // With gradient sync during the last backward only the first layers' bucket
 // is left after it.
 TEST(Engine, OverlapsGradientSyncWithTheLastBackward) {
