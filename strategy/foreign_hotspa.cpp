@@ -167,6 +167,8 @@ void read_hotspa(ForeignContext& context) {
     s.phases.push_back(phase_of(entry, bounds, batch, context.model.layers));
   }
   s.zero = replicas ? Zero::one : Zero::none;
+  // Its memory model counts 2 bytes of gradient beside 2 of weight.
+  s.gradient_dtype = kernels::DType::bf16;
   if (context.chosen.json.is_object() &&
       context.chosen.json.contains("strategies")) {
     o.finish();

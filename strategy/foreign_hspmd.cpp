@@ -17,6 +17,8 @@ namespace {
 void read_options(ForeignContext& context, JsonObject& o, bool alone) {
   Strategy& s = context.draft.strategy;
   s.zero = o.boolean("zero", true) && !alone ? Zero::one : Zero::none;
+  // Its memory model counts 2 bytes of gradient beside 2 of weight.
+  s.gradient_dtype = kernels::DType::bf16;
   s.overlap_gradient_sync = false;
   ignore(o, {"case", "cluster", "gpus", "model", "note", "notes", "comment",
              "file_name", "name", "hetero", "derived_pipelines",

@@ -326,6 +326,8 @@ void read_hydraulis(ForeignContext& context) {
   }
   if (s.phases.empty()) draft.places.mark_unread("/phases");
   s.zero = replicas ? Zero::one : Zero::none;
+  // Its memory model counts 2 bytes of gradient beside 2 of weight.
+  s.gradient_dtype = kernels::DType::bf16;
 }
 
 }  // namespace troupe::strategy
