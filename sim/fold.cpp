@@ -42,17 +42,34 @@ std::vector<char> share_links(const Schedule& s, const Activities& a) {
   return shares;
 }
 
-/// What the syncs ask of each link, as one number: links with equal numbers
-/// are loaded alike.
-std::map<std::int32_t, std::uint64_t> sync_loads(const Activities& a) {
-  std::map<std::int32_t, std::uint64_t> out;
+std::uint64_t mix(std::uint64_t a, std::uint64_t b) {
+  a = (a ^ b) * 0x9e3779b97f4a7c15ULL;
+  return (a ^ (a >> 29)) * 0xbf58476d1ce4e5b9ULL;
+}
+
+/// A number for each hand-over: equal when both take the same time over links
+/// that correspond and that the syncs load alike. Then sharing with a sync
+/// slows both equally, and the sync as much.
+std::vector<std::uint64_t> hand_over_keys(const Activities& a) {
+  std::map<std::int32_t, std::uint64_t> loads;
   for (std::size_t i = 0; i < a.syncs.size(); ++i) {
     for (const Share& share : a.syncs[i].shares) {
-      std::uint64_t& number = out[share.link];
-      number = (number ^ std::bit_cast<std::uint64_t>(share.of_capacity)) *
-               0x9e3779b97f4a7c15ULL;
-      number = (number ^ (number >> 29) ^ (i + 1)) * 0xbf58476d1ce4e5b9ULL;
+      std::uint64_t& load = loads[share.link];
+      load = mix(mix(load, std::bit_cast<std::uint64_t>(share.of_capacity)),
+                 i + 1);
     }
+  }
+  std::vector<std::uint64_t> out;
+  out.reserve(a.transfers.size());
+  for (const Activity& t : a.transfers) {
+    std::uint64_t key = mix(static_cast<std::uint64_t>(t.work.v),
+                            static_cast<std::uint64_t>(t.latency.v));
+    for (const Share& share : t.shares) {
+      const auto it = loads.find(share.link);
+      key = mix(key, std::bit_cast<std::uint64_t>(share.of_capacity));
+      key = mix(key, it == loads.end() ? 0 : it->second);
+    }
+    out.push_back(key);
   }
   return out;
 }
@@ -64,7 +81,7 @@ class Folder {
         prices_(prices),
         a_(a),
         tasks_(tasks_of_pipelines(s)),
-        sync_loads_(sync_loads(a)) {}
+        hand_overs_(hand_over_keys(a)) {}
 
   std::vector<TaskId> run() {
     std::vector<TaskId> out(s_.tasks.size());
@@ -107,30 +124,15 @@ class Folder {
     if (schedule::computes(x.kind)) {
       return &prices_.of(a) == &prices_.of(b);
     }
-    const Activity& u = a_.transfers[static_cast<std::size_t>(x.what)];
-    const Activity& v = a_.transfers[static_cast<std::size_t>(y.what)];
-    return u.work == v.work && u.latency == v.latency && same_links(u, v);
-  }
-
-  /// The links of two hand-overs correspond, and the syncs load them alike:
-  /// then sharing with a sync slows both equally, and the sync as much.
-  bool same_links(const Activity& u, const Activity& v) const {
-    const auto load = [&](const Share& share) {
-      const auto it = sync_loads_.find(share.link);
-      return it == sync_loads_.end() ? 0 : it->second;
-    };
-    return std::equal(u.shares.begin(), u.shares.end(), v.shares.begin(),
-                      v.shares.end(), [&](const Share& x, const Share& y) {
-                        return x.of_capacity == y.of_capacity &&
-                               load(x) == load(y);
-                      });
+    return hand_overs_[static_cast<std::size_t>(x.what)] ==
+           hand_overs_[static_cast<std::size_t>(y.what)];
   }
 
   const Schedule& s_;
   const PriceList& prices_;
   const Activities& a_;
   std::vector<std::vector<TaskId>> tasks_;
-  std::map<std::int32_t, std::uint64_t> sync_loads_;
+  std::vector<std::uint64_t> hand_overs_;
 };
 
 }  // namespace
