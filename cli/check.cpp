@@ -96,7 +96,8 @@ Result<int> check(const CheckOptions& options) {
     list.push_back(summary(c));
     if (options.json) continue;
     say("{}: {} tasks on {} GPUs, {} stages, {} blocks, hash {}\n",
-        c.schedule.phase, c.schedule.tasks.size(), c.schedule.ranks.size(),
+        c.schedule.phase.empty() ? "schedule" : c.schedule.phase,
+        c.schedule.tasks.size(), c.schedule.ranks.size(),
         c.schedule.stages.size(), c.schedule.blocks.size(),
         schedule::content_hash(c.schedule));
     for (const Finding& f : c.findings.all()) {
