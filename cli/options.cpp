@@ -2,6 +2,9 @@
 
 #include <fmt/format.h>
 
+#include "base/file.h"
+#include "clusters/hostfile.h"
+
 namespace troupe::cli {
 
 void add_strategy_options(CLI::App& command, StrategyOptions& options) {
@@ -21,11 +24,33 @@ void add_strategy_options(CLI::App& command, StrategyOptions& options) {
   command.add_option("--cluster", options.cluster,
                      "cluster file, name or short form, instead of the "
                      "strategy's");
+  command.add_option("--hostfile", options.hostfile,
+                     "host list (MPI, Slurm or JSON) instead of a cluster");
+  command.add_option("--kind", options.kind, "device kind of a host list");
+  command.add_option("--network", options.network,
+                     "of a host list, e.g. \"400 Gbit/s per GPU\"");
   command
       .add_option("--set", options.set,
                   "override a field before reading, e.g. --set dp=8 or "
                   "--set cluster.nodes.0.nodes=16")
       ->take_all();
+}
+
+/// The short form of the cluster that a host list describes.
+static Result<std::string> cluster_of_hosts(const StrategyOptions& options) {
+  if (options.kind.empty() || !options.cluster.empty()) {
+    return fail(Fault::input,
+                "--hostfile: name the device kind with --kind, and give no "
+                "--cluster beside it");
+  }
+  TRY(const std::string text, read_file(options.hostfile));
+  clusters::HostOptions hosts;
+  hosts.kind = options.kind;
+  if (!options.network.empty()) hosts.base = options.network;
+  TRY(const clusters::Cluster cluster,
+      clusters::cluster_from_hostfile(text, clusters::guess_host_format(text),
+                                      hosts, options.hostfile));
+  return clusters::describe(cluster);
 }
 
 Result<strategy::LoadOptions> load_options(const StrategyOptions& options) {
@@ -34,6 +59,9 @@ Result<strategy::LoadOptions> load_options(const StrategyOptions& options) {
   out.cluster = options.cluster;
   out.from = options.from;
   out.case_index = options.case_index;
+  if (!options.hostfile.empty()) {
+    TRY(out.cluster, cluster_of_hosts(options));
+  }
   for (const std::string& pair : options.set) {
     const auto equals = pair.find('=');
     if (equals == std::string::npos || equals == 0) {

@@ -16,6 +16,9 @@ struct StrategyOptions {
   std::string strategy;
   std::string from, model, cluster;
   int case_index = -1;
+  std::string hostfile;          ///< MPI, Slurm or JSON host list: the cluster
+  std::string kind;              ///< device kind of its hosts
+  std::string network;           ///< what a short form says of it
   std::vector<std::string> set;  ///< "field=value"
 };
 

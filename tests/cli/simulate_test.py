@@ -178,5 +178,18 @@ class Options(CliTest):
             json.loads((self.home / f"p.{phase}.json").read_text())
 
 
+class Hosts(CliTest):
+    def test_a_host_list_is_the_cluster(self):
+        hosts = self.home / "hosts.txt"
+        hosts.write_text("a slots=8\nb slots=8\n")
+        path = self.write("short.json", {**SHORT, "dp": 4, "pp": 4})
+        run = self.json_of("simulate", path, "--no-store", "--hostfile", hosts,
+                           "--kind", "a800-sxm-80", "--network",
+                           "200 Gbit/s per GPU")
+        self.assertEqual(run["gpus"], 16)
+        self.assertIn("a800-sxm-80", run["cluster"])
+        self.refused("simulate", path, "--hostfile", hosts, names="--kind")
+
+
 if __name__ == "__main__":
     unittest.main()
