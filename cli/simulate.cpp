@@ -121,7 +121,6 @@ Result<int> simulate_once(const SimulateOptions& o) {
     options.trace = file_for(o.trace, name, several);
     TRY(results::RunResult run, simulate_phase(plan, p, *costs, options));
     run.command = command_of(o);
-    const std::string report = file_for(o.report, name, several);
     runs.push_back(std::move(run));
     progress.update(static_cast<std::int64_t>(runs.size()), name);
   }

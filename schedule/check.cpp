@@ -65,17 +65,6 @@ std::string operand_problem(const Block& block, const Operator& op) {
   return {};
 }
 
-/// Stages of a pipeline in order, by pipeline.
-std::vector<std::vector<StageId>> chains(const Schedule& s) {
-  std::vector<std::vector<StageId>> out(
-      static_cast<std::size_t>(std::max(s.pipelines, 0)));
-  for (std::size_t i = 0; i < s.stages.size(); ++i) {
-    out[static_cast<std::size_t>(s.stages[i].pipeline)].push_back(
-        make_id<StageId>(i));
-  }
-  return out;
-}
-
 void check_slots(const Schedule& s, std::size_t i, Findings& findings) {
   const Stage& stage = s.stages[i];
   std::set<std::tuple<TaskKind, int, int>> seen;
@@ -127,7 +116,6 @@ Findings check_shapes(const Schedule& schedule) {
 
 Findings check_messages(const Schedule& s) {
   Findings findings;
-  const auto all = chains(s);
   std::vector<int> consumers(s.tasks.size(), 0);
   std::vector<char> produced(s.tasks.size(), 0);
   for (std::size_t t = 0; t < s.tasks.size(); ++t) {

@@ -198,7 +198,7 @@ Result<Schedule> lower(const strategy::Strategy& strategy,
     lower_pipeline(l, p);
   }
   lower_static_memory(l, parts);
-  lower_step_end(l);
+  lower_step_end(l, parts);
   l.out.blocks = l.shop.take();
   count_flops(l);
   slice_waits(l);

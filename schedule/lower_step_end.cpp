@@ -218,8 +218,7 @@ void lower_static_memory(Lowering& l, std::span<const Segment> parts) {
   }
 }
 
-void lower_step_end(Lowering& l) {
-  const std::vector<Segment> parts = segments(l);
+void lower_step_end(Lowering& l, std::span<const Segment> parts) {
   const auto zero = l.strategy.zero;
   std::vector<std::vector<TaskId>> of_stage(l.out.stages.size());
   for (const Segment& part : parts) {

@@ -54,7 +54,7 @@ struct Lowering {
 
 void lower_stages(Lowering& l);
 void lower_pipeline(Lowering& l, std::size_t pipeline);
-void lower_step_end(Lowering& l);
+void lower_step_end(Lowering& l, std::span<const Segment> parts);
 std::vector<Segment> segments(const Lowering& l);
 void lower_static_memory(Lowering& l, std::span<const Segment> segments);
 
