@@ -7,9 +7,11 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <charconv>
 #include <cmath>
 #include <cstring>
 #include <iterator>
+#include <optional>
 
 #include "results/text.h"
 
@@ -64,7 +66,8 @@ void append_value(std::string& out, const TraceArg& arg) {
 
 }  // namespace
 
-/// The temporary file, its buffer and, after a failure, the reason.
+/// The open file, its buffer and, after a failure, the reason. `temporary` is
+/// empty when the target itself is written to.
 struct TraceWriter::Output {
   fs::path path;
   std::string temporary;
@@ -158,6 +161,56 @@ struct TraceWriter::Output {
   }
 };
 
+namespace {
+
+/// The number in /dev/stdout, /dev/stderr, /dev/fd/N or /proc/self/fd/N.
+std::optional<int> descriptor_of(const std::string& path) {
+  if (path == "/dev/stdout") return 1;
+  if (path == "/dev/stderr") return 2;
+  for (const std::string_view folder : {"/dev/fd/", "/proc/self/fd/"}) {
+    if (!path.starts_with(folder)) continue;
+    const char* begin = path.data() + folder.size();
+    const char* end = path.data() + path.size();
+    int number = -1;
+    const auto [p, e] = std::from_chars(begin, end, number);
+    if (e == std::errc{} && p == end && number >= 0) return number;
+  }
+  return {};
+}
+
+}  // namespace
+
+/// Opens the temporary file of a regular target. What is open already, a pipe
+/// or a device is written to as it is: replacing it would take it away.
+Result<void> TraceWriter::open_target(const fs::path& given, Output& output) {
+  std::error_code ignored;
+  // A link is followed, so that what it names is replaced, not the link.
+  const fs::path target = fs::is_symlink(given, ignored)
+                              ? fs::weakly_canonical(given, ignored)
+                              : given;
+  output.path = target.empty() ? given : target;
+  const auto descriptor = descriptor_of(given.string());
+  if (descriptor) {
+    output.path = given;
+    output.fd = ::fcntl(*descriptor, F_DUPFD_CLOEXEC, 0);
+  } else if (fs::is_directory(output.path, ignored)) {
+    return fail(Fault::io,
+                fmt::format("{} is a folder, not a file", given.string()));
+  } else if (fs::exists(output.path, ignored) &&
+             !fs::is_regular_file(output.path, ignored)) {
+    output.fd = ::open(output.path.c_str(), O_WRONLY | O_CLOEXEC);
+  } else {
+    const std::string temporary =
+        fmt::format("{}.tmp{}", output.path.string(), ::getpid());
+    output.fd = ::open(temporary.c_str(),
+                       O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+    if (output.fd >= 0) output.temporary = temporary;
+  }
+  if (output.fd >= 0) return {};
+  return fail(Fault::io, fmt::format("cannot create {}: {}", given.string(),
+                                     std::strerror(errno)));
+}
+
 TraceWriter::TraceWriter(std::unique_ptr<Output> output)
     : output_(std::move(output)) {}
 TraceWriter::TraceWriter(TraceWriter&&) noexcept = default;
@@ -166,24 +219,9 @@ TraceWriter::~TraceWriter() = default;
 
 Result<TraceWriter> TraceWriter::open(const fs::path& path,
                                       const TraceOptions& options) {
-  std::error_code ignored;
-  if (fs::exists(path, ignored) && !fs::is_regular_file(path, ignored)) {
-    return fail(Fault::io, fmt::format("cannot write {}: it is there already "
-                                       "and no regular file",
-                                       path.string()));
-  }
   auto output = std::make_unique<Output>();
-  output->path = path;
   output->most = options.most_slices;
-  const std::string temporary =
-      fmt::format("{}.tmp{}", path.string(), ::getpid());
-  output->fd =
-      ::open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
-  if (output->fd < 0) {
-    return fail(Fault::io, fmt::format("cannot create {}: {}", path.string(),
-                                       std::strerror(errno)));
-  }
-  output->temporary = temporary;
+  TRY_DO(open_target(path, *output));
   if (path.extension() == ".gz") {
     output->zip = ::gzdopen(output->fd, "wb6");
     if (!output->zip) {
@@ -261,7 +299,7 @@ Result<void> TraceWriter::finish() {
   out.buffer += "\n],\"otherData\":{" + out.notes + "}}\n";
   out.flush();
   out.close();
-  if (out.failure.empty() &&
+  if (out.failure.empty() && !out.temporary.empty() &&
       ::rename(out.temporary.c_str(), out.path.c_str()) != 0) {
     out.fail_with(errno);
   }

@@ -45,7 +45,8 @@ struct TraceOptions {
 /// the writing); without `finish` no file is left behind.
 class TraceWriter {
  public:
-  /// Compressed with gzip when the name ends in ".gz".
+  /// Compressed with gzip when the name ends in ".gz". A regular file is
+  /// replaced when it is complete; a pipe or a device is written to as it is.
   ///
   /// Errors: io, when the file cannot be created.
   static Result<TraceWriter> open(const std::filesystem::path& path,
@@ -71,6 +72,8 @@ class TraceWriter {
 
  private:
   struct Output;
+  static Result<void> open_target(const std::filesystem::path& path,
+                                  Output& output);
   explicit TraceWriter(std::unique_ptr<Output> output);
   std::unique_ptr<Output> output_;
 };

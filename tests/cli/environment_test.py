@@ -1,5 +1,6 @@
 """Full disks, interrupts, and several of the program at once."""
 import errno
+import json
 import os
 import pathlib
 import signal
@@ -10,7 +11,6 @@ import time
 import unittest
 
 from support import BINARY, SHORT, TIMEOUT_S, CliTest
-
 
 
 class FullDisk(CliTest):
@@ -105,10 +105,19 @@ class Devices(CliTest):
         path = self.write("short.json", {**SHORT, "dp": 1, "pp": 1})
         self.written_to("simulate", path, "--no-store", "--report")
 
-    @unittest.expectedFailure  # refused: a trace needs a regular file
     def test_trace(self):
         path = self.write("short.json", {**SHORT, "dp": 1, "pp": 1})
         self.written_to("simulate", path, "--no-store", "--trace")
+
+    def test_a_trace_and_an_answer_to_one_file(self):
+        """Standard output is added to, wherever it leads."""
+        with (self.home / "both.txt").open("w") as both:
+            self.run_troupe("simulate", "hspmd-case5", "--no-store", "--json",
+                            "--trace", "/dev/stdout", stdout=both)
+        text = (self.home / "both.txt").read_text()
+        trace, end = json.JSONDecoder().raw_decode(text)
+        self.assertTrue(trace["traceEvents"])
+        self.assertGreater(json.loads(text[end:])["step_time_s"], 0)
 
 
 class Permissions(CliTest):

@@ -1,10 +1,12 @@
 #include "results/trace.h"
 
+#include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <rapidcheck/gtest.h>
 #include <signal.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 #include <zlib.h>
@@ -200,6 +202,36 @@ TEST(Trace, AnOldTraceSurvivesAFailure) {
   }
   EXPECT_EQ(read_file(folder.file("t.json")).value(), "old");
   EXPECT_FALSE(std::filesystem::exists(folder.file("u.json.gz")));
+}
+
+TEST(Trace, APipeOrDeviceIsWrittenToAndNeverReplaced) {
+  const TemporaryFolder folder;
+  const std::string pipe = folder.file("pipe");
+  ASSERT_EQ(::mkfifo(pipe.c_str(), 0600), 0);
+  const int reader = ::open(pipe.c_str(), O_RDONLY | O_NONBLOCK);
+  ASSERT_GE(reader, 0);
+  auto writer = TraceWriter::open(pipe);
+  ASSERT_TRUE(writer.has_value()) << writer.error().message;
+  writer->add({.name = "slice"});
+  ASSERT_TRUE(writer->finish().has_value());
+  std::string text(4096, '\0');
+  const auto n = ::read(reader, text.data(), text.size());
+  ::close(reader);
+  ASSERT_GT(n, 0);
+  text.resize(static_cast<std::size_t>(n));
+  EXPECT_EQ(slices(Json::parse(text)).size(), 1u);
+  EXPECT_TRUE(std::filesystem::is_fifo(pipe));
+  EXPECT_TRUE(write_run_trace("/dev/null", sample_run({})).has_value());
+  EXPECT_TRUE(std::filesystem::is_character_file("/dev/null"));
+  EXPECT_FALSE(TraceWriter::open("/dev/fd/999").has_value());
+}
+
+TEST(Trace, ALinkIsFollowed) {
+  const TemporaryFolder folder;
+  std::filesystem::create_symlink("t.json", folder.file("link"));
+  ASSERT_TRUE(write_run_trace(folder.file("link"), sample_run({})).has_value());
+  EXPECT_TRUE(std::filesystem::is_symlink(folder.file("link")));
+  EXPECT_FALSE(slices(read_trace(folder.file("t.json"))).empty());
 }
 
 TEST(Trace, AFileThatCannotBeMadeIsAnError) {
