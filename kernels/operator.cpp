@@ -17,9 +17,9 @@ constexpr double kCrossEntropy = 4;  // maximum, difference, exp, sum
 constexpr double kAdamW = 14;        // two moments, root, quotient, decay
 
 constexpr std::pair<DType, std::string_view> kDTypes[] = {
-    {DType::fp32, "fp32"},  {DType::tf32, "tf32"}, {DType::bf16, "bf16"},
-    {DType::fp16, "fp16"},  {DType::fp8, "fp8"},   {DType::int32, "int32"},
-    {DType::int64, "int64"}};
+    {DType::fp32, "fp32"},   {DType::tf32, "tf32"}, {DType::bf16, "bf16"},
+    {DType::fp16, "fp16"},   {DType::fp8, "fp8"},   {DType::int32, "int32"},
+    {DType::int64, "int64"}, {DType::fp64, "fp64"}};
 
 constexpr std::pair<std::string_view, DType> kOtherSpellings[] = {
     {"float32", DType::fp32}, {"float", DType::fp32}, {"bfloat16", DType::bf16},
@@ -134,6 +134,7 @@ Bytes size_of(DType type) {
     case DType::fp8:
       return {1};
     case DType::int64:
+    case DType::fp64:
       return {8};
   }
   return {};

@@ -13,7 +13,17 @@
 
 namespace troupe::kernels {
 
-enum class DType : std::uint8_t { fp32, tf32, bf16, fp16, fp8, int32, int64 };
+/// fp64 is for proofs of numerics on the CPU.
+enum class DType : std::uint8_t {
+  fp32,
+  tf32,
+  bf16,
+  fp16,
+  fp8,
+  int32,
+  int64,
+  fp64
+};
 
 Bytes size_of(DType type);
 std::string_view name_of(DType type);

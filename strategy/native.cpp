@@ -25,8 +25,9 @@ kernels::DType read_dtype(JsonObject& o, std::string_view key,
                           kernels::DType fallback) {
   const std::string name = o.text(key, std::string(kernels::name_of(fallback)));
   const auto type = kernels::parse_dtype(name);
-  const bool real =
-      type && *type != kernels::DType::int32 && *type != kernels::DType::int64;
+  const bool real = type && *type != kernels::DType::int32 &&
+                    *type != kernels::DType::int64 &&
+                    *type != kernels::DType::fp64;
   if (!real) {
     o.findings().error(o.where(key),
                        fmt::format("expected one of fp32, tf32, bf16, fp16, "

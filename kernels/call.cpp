@@ -1,0 +1,172 @@
+#include "kernels/call.h"
+
+#include <algorithm>
+
+#include "base/match.h"
+
+namespace troupe::kernels {
+namespace {
+
+// Column sums are first summed by groups of rows; the groups are fixed by the
+// sizes, so that the result does not depend on the machine.
+constexpr std::int64_t kRowsPerGroup = 64;
+constexpr std::int64_t kMostGroups = 512;
+// Blocks of a whole-array sum.
+constexpr std::int64_t kSumBlocks = 1024;
+
+std::int64_t groups(std::int64_t rows) {
+  return std::clamp<std::int64_t>((rows + kRowsPerGroup - 1) / kRowsPerGroup, 1,
+                                  kMostGroups);
+}
+
+OpShape rows_shape(OpKind kind, std::int64_t rows, std::int64_t columns,
+                   DType dtype) {
+  return rows_by_columns(kind, rows, columns, dtype);
+}
+
+OpShape attention_shape(OpKind kind, const AttentionSizes& s, DType dtype) {
+  OpShape op{.kind = kind, .dtype = dtype, .causal = s.causal};
+  const std::int64_t count = std::max<std::int64_t>(s.sequences, 1);
+  op.dim = {s.sequences, s.q_tokens / count, s.kv_tokens / count,
+            s.heads,     s.kv_heads,         s.head_dim};
+  return op;
+}
+
+OpShape activation_shape(OpKind kind, std::int64_t rows, std::int64_t columns,
+                         bool gated, DType dtype) {
+  OpShape op = rows_shape(kind, rows, columns, dtype);
+  op.gated = gated;
+  return op;
+}
+
+OpShape embedding_shape(OpKind kind, std::int64_t rows, std::int64_t columns,
+                        std::int64_t vocabulary, DType dtype) {
+  OpShape op = rows_shape(kind, rows, columns, dtype);
+  op.dim[2] = vocabulary;
+  return op;
+}
+
+OpShape elements_shape(OpKind kind, std::int64_t elements, DType dtype) {
+  OpShape op{.kind = kind, .dtype = dtype};
+  op.dim = {elements};
+  return op;
+}
+
+}  // namespace
+
+DType statistics_type(DType type) {
+  return type == DType::fp64 ? DType::fp64 : DType::fp32;
+}
+
+Bytes workspace(const Call& call) {
+  const auto bytes = [](DType dtype) {
+    return size_of(statistics_type(dtype));
+  };
+  return std::visit(
+      Match{[&](const AttentionBackward& c) {
+              // Row sums of out * d_out, and dq summed in S.
+              return bytes(c.dtype) * (c.sizes.q_tokens * c.sizes.heads *
+                                       (c.sizes.head_dim + 1));
+            },
+            [&](const NormBackward& c) {
+              return bytes(c.dtype) * (2 * groups(c.rows) * c.columns);
+            },
+            [&](const BiasGradient& c) {
+              return bytes(c.dtype) * (groups(c.rows) * c.columns);
+            },
+            [&](const EmbeddingBackward& c) {
+              // Tokens sorted by row, with where they stood, twice.
+              return Bytes{4 * 4 * c.rows + 1024};
+            },
+            [&](const SquareSum&) { return Bytes{8 * kSumBlocks}; },
+            [](const auto&) { return Bytes{}; }},
+      call);
+}
+
+OpShape shape_of(const Call& call) {
+  return std::visit(
+      Match{
+          [](const Gemm& c) { return gemm(c.m, c.n, c.k, c.dtype, c.batch); },
+          [](const AttentionForward& c) {
+            return attention_shape(OpKind::attention_forward, c.sizes, c.dtype);
+          },
+          [](const AttentionBackward& c) {
+            return attention_shape(OpKind::attention_backward, c.sizes,
+                                   c.dtype);
+          },
+          [](const AttentionMerge& c) {
+            return rows_shape(OpKind::add, c.tokens, c.heads * c.head_dim,
+                              statistics_type(c.dtype));
+          },
+          [](const NormForward& c) {
+            return rows_shape(OpKind::norm_forward, c.rows, c.columns, c.dtype);
+          },
+          [](const NormBackward& c) {
+            return rows_shape(OpKind::norm_backward, c.rows, c.columns,
+                              c.dtype);
+          },
+          [](const Rotary& c) {
+            return rows_shape(OpKind::rotary, c.tokens, c.heads * c.head_dim,
+                              c.dtype);
+          },
+          [](const ActivationForward& c) {
+            return activation_shape(OpKind::activation_forward, c.rows,
+                                    c.columns, c.gated, c.dtype);
+          },
+          [](const ActivationBackward& c) {
+            return activation_shape(OpKind::activation_backward, c.rows,
+                                    c.columns, c.gated, c.dtype);
+          },
+          [](const Add& c) {
+            return rows_shape(OpKind::add, 1, c.elements, c.dtype);
+          },
+          [](const BiasAdd& c) {
+            return rows_shape(OpKind::copy, c.rows, c.columns, c.dtype);
+          },
+          [](const BiasGradient& c) {
+            return elements_shape(OpKind::gradient_norm, c.rows * c.columns,
+                                  c.dtype);
+          },
+          [](const EmbeddingForward& c) {
+            return embedding_shape(OpKind::embedding_forward, c.rows, c.columns,
+                                   c.vocabulary, c.dtype);
+          },
+          [](const EmbeddingBackward& c) {
+            return embedding_shape(OpKind::embedding_backward, c.rows,
+                                   c.columns, c.vocabulary, c.dtype);
+          },
+          [](const CrossEntropyForward& c) {
+            return rows_shape(OpKind::cross_entropy_forward, c.rows, c.columns,
+                              c.dtype);
+          },
+          [](const CrossEntropyMerge& c) {
+            return rows_shape(OpKind::copy, c.rows, 3 * c.shards,
+                              statistics_type(c.dtype));
+          },
+          [](const CrossEntropyBackward& c) {
+            return rows_shape(OpKind::cross_entropy_backward, c.rows, c.columns,
+                              c.dtype);
+          },
+          [](const AdamW& c) {
+            return elements_shape(OpKind::optimizer, c.elements, c.dtype);
+          },
+          [](const SquareSum& c) {
+            return elements_shape(OpKind::gradient_norm, c.elements, c.dtype);
+          },
+          [](const ClipFactor& c) {
+            return elements_shape(OpKind::gradient_norm, 1,
+                                  statistics_type(c.dtype));
+          },
+          [](const Cast& c) {
+            return c.accumulate ? elements_shape(OpKind::gradient_accumulate,
+                                                 c.elements, c.from)
+                                : rows_shape(OpKind::cast, 1, c.elements, c.to);
+          },
+          [](const CopyBlock& c) {
+            return rows_shape(OpKind::copy, c.size[0] * c.size[1] * c.size[2],
+                              c.size[3], c.dtype);
+          }},
+      call);
+}
+
+}  // namespace troupe::kernels
