@@ -1,5 +1,5 @@
 """Reads the tree as text: folders include only folders before them, files
-and functions stay within the limits of the style."""
+stay within the limits of the style."""
 import pathlib
 import re
 import sys
