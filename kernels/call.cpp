@@ -83,90 +83,107 @@ Bytes workspace(const Call& call) {
       call);
 }
 
+namespace {
+
+OpShape shape(const Gemm& c) { return gemm(c.m, c.n, c.k, c.dtype, c.batch); }
+
+OpShape shape(const AttentionForward& c) {
+  return attention_shape(OpKind::attention_forward, c.sizes, c.dtype);
+}
+
+OpShape shape(const AttentionBackward& c) {
+  return attention_shape(OpKind::attention_backward, c.sizes, c.dtype);
+}
+
+OpShape shape(const AttentionMerge& c) {
+  return rows_shape(OpKind::add, c.tokens, c.heads * c.head_dim,
+                    statistics_type(c.dtype));
+}
+
+OpShape shape(const NormForward& c) {
+  return rows_shape(OpKind::norm_forward, c.rows, c.columns, c.dtype);
+}
+
+OpShape shape(const NormBackward& c) {
+  return rows_shape(OpKind::norm_backward, c.rows, c.columns, c.dtype);
+}
+
+OpShape shape(const Rotary& c) {
+  return rows_shape(OpKind::rotary, c.tokens, c.heads * c.head_dim, c.dtype);
+}
+
+OpShape shape(const ActivationForward& c) {
+  return activation_shape(OpKind::activation_forward, c.rows, c.columns,
+                          c.gated, c.dtype);
+}
+
+OpShape shape(const ActivationBackward& c) {
+  return activation_shape(OpKind::activation_backward, c.rows, c.columns,
+                          c.gated, c.dtype);
+}
+
+OpShape shape(const Add& c) {
+  return rows_shape(OpKind::add, 1, c.elements, c.dtype);
+}
+
+OpShape shape(const BiasAdd& c) {
+  return rows_shape(OpKind::copy, c.rows, c.columns, c.dtype);
+}
+
+OpShape shape(const BiasGradient& c) {
+  return elements_shape(OpKind::gradient_norm, c.rows * c.columns, c.dtype);
+}
+
+OpShape shape(const EmbeddingForward& c) {
+  return embedding_shape(OpKind::embedding_forward, c.rows, c.columns,
+                         c.vocabulary, c.dtype);
+}
+
+OpShape shape(const EmbeddingBackward& c) {
+  return embedding_shape(OpKind::embedding_backward, c.rows, c.columns,
+                         c.vocabulary, c.dtype);
+}
+
+OpShape shape(const CrossEntropyForward& c) {
+  return rows_shape(OpKind::cross_entropy_forward, c.rows, c.columns, c.dtype);
+}
+
+OpShape shape(const CrossEntropyMerge& c) {
+  return rows_shape(OpKind::copy, c.rows, 3 * c.shards,
+                    statistics_type(c.dtype));
+}
+
+OpShape shape(const CrossEntropyBackward& c) {
+  return rows_shape(OpKind::cross_entropy_backward, c.rows, c.columns, c.dtype);
+}
+
+OpShape shape(const AdamW& c) {
+  return elements_shape(OpKind::optimizer, c.elements, c.dtype);
+}
+
+OpShape shape(const SquareSum& c) {
+  return elements_shape(OpKind::gradient_norm, c.elements, c.dtype);
+}
+
+OpShape shape(const ClipFactor& c) {
+  return elements_shape(OpKind::gradient_norm, 1, statistics_type(c.dtype));
+}
+
+OpShape shape(const Cast& c) {
+  return c.accumulate
+             ? elements_shape(OpKind::gradient_accumulate, c.elements, c.from)
+             : rows_shape(OpKind::cast, 1, c.elements, c.to);
+}
+
+OpShape shape(const CopyBlock& c) {
+  return rows_shape(OpKind::copy, c.size[0] * c.size[1] * c.size[2], c.size[3],
+                    c.dtype);
+}
+
+}  // namespace
+
 OpShape shape_of(const Call& call) {
-  return std::visit(
-      Match{
-          [](const Gemm& c) { return gemm(c.m, c.n, c.k, c.dtype, c.batch); },
-          [](const AttentionForward& c) {
-            return attention_shape(OpKind::attention_forward, c.sizes, c.dtype);
-          },
-          [](const AttentionBackward& c) {
-            return attention_shape(OpKind::attention_backward, c.sizes,
-                                   c.dtype);
-          },
-          [](const AttentionMerge& c) {
-            return rows_shape(OpKind::add, c.tokens, c.heads * c.head_dim,
-                              statistics_type(c.dtype));
-          },
-          [](const NormForward& c) {
-            return rows_shape(OpKind::norm_forward, c.rows, c.columns, c.dtype);
-          },
-          [](const NormBackward& c) {
-            return rows_shape(OpKind::norm_backward, c.rows, c.columns,
-                              c.dtype);
-          },
-          [](const Rotary& c) {
-            return rows_shape(OpKind::rotary, c.tokens, c.heads * c.head_dim,
-                              c.dtype);
-          },
-          [](const ActivationForward& c) {
-            return activation_shape(OpKind::activation_forward, c.rows,
-                                    c.columns, c.gated, c.dtype);
-          },
-          [](const ActivationBackward& c) {
-            return activation_shape(OpKind::activation_backward, c.rows,
-                                    c.columns, c.gated, c.dtype);
-          },
-          [](const Add& c) {
-            return rows_shape(OpKind::add, 1, c.elements, c.dtype);
-          },
-          [](const BiasAdd& c) {
-            return rows_shape(OpKind::copy, c.rows, c.columns, c.dtype);
-          },
-          [](const BiasGradient& c) {
-            return elements_shape(OpKind::gradient_norm, c.rows * c.columns,
-                                  c.dtype);
-          },
-          [](const EmbeddingForward& c) {
-            return embedding_shape(OpKind::embedding_forward, c.rows, c.columns,
-                                   c.vocabulary, c.dtype);
-          },
-          [](const EmbeddingBackward& c) {
-            return embedding_shape(OpKind::embedding_backward, c.rows,
-                                   c.columns, c.vocabulary, c.dtype);
-          },
-          [](const CrossEntropyForward& c) {
-            return rows_shape(OpKind::cross_entropy_forward, c.rows, c.columns,
-                              c.dtype);
-          },
-          [](const CrossEntropyMerge& c) {
-            return rows_shape(OpKind::copy, c.rows, 3 * c.shards,
-                              statistics_type(c.dtype));
-          },
-          [](const CrossEntropyBackward& c) {
-            return rows_shape(OpKind::cross_entropy_backward, c.rows, c.columns,
-                              c.dtype);
-          },
-          [](const AdamW& c) {
-            return elements_shape(OpKind::optimizer, c.elements, c.dtype);
-          },
-          [](const SquareSum& c) {
-            return elements_shape(OpKind::gradient_norm, c.elements, c.dtype);
-          },
-          [](const ClipFactor& c) {
-            return elements_shape(OpKind::gradient_norm, 1,
-                                  statistics_type(c.dtype));
-          },
-          [](const Cast& c) {
-            return c.accumulate ? elements_shape(OpKind::gradient_accumulate,
-                                                 c.elements, c.from)
-                                : rows_shape(OpKind::cast, 1, c.elements, c.to);
-          },
-          [](const CopyBlock& c) {
-            return rows_shape(OpKind::copy, c.size[0] * c.size[1] * c.size[2],
-                              c.size[3], c.dtype);
-          }},
-      call);
+  return std::visit([](const auto& c) { return shape(c); }, call);
 }
 
 }  // namespace troupe::kernels
