@@ -1,0 +1,300 @@
+#include "strategy/annotation.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <map>
+#include <numeric>
+#include <set>
+
+namespace troupe::strategy {
+namespace {
+
+/// The keys with a count over 1 and their counts, ascending by key.
+std::map<int, int> counts_of(const States& states) {
+  std::map<int, int> counts;
+  if (states.partial > 1) counts[kPartial] = states.partial;
+  if (states.duplicate > 1) counts[kDuplicate] = states.duplicate;
+  for (const auto& [dimension, parts] : states.split) {
+    if (parts > 1) counts[dimension] = parts;
+  }
+  return counts;
+}
+
+/// Position of device `index` in every key.
+std::map<int, int> position_of(const States& states, int index) {
+  const std::map<int, int> counts = counts_of(states);
+  std::vector<int> order = states.order;
+  if (order.empty()) {
+    for (const auto& [key, count] : counts) order.push_back(key);
+  }
+  std::map<int, int> position;
+  for (auto key = order.rbegin(); key != order.rend(); ++key) {
+    const auto count = counts.find(*key);
+    if (count == counts.end()) continue;
+    position[*key] = index % count->second;
+    index /= count->second;
+  }
+  return position;
+}
+
+int at_key(const std::map<int, int>& position, int key) {
+  const auto found = position.find(key);
+  return found == position.end() ? 0 : found->second;
+}
+
+std::vector<std::int64_t> weights_of(const Annotation& annotation) {
+  std::vector<std::int64_t> weights;
+  for (const Subgroup& group : annotation.groups) {
+    weights.push_back(group.weight);
+  }
+  return weights;
+}
+
+/// Parts that the interleaved dimension is first cut into.
+int blocks_of(const Annotation& annotation) {
+  int most = 1;
+  for (const Subgroup& group : annotation.groups) {
+    most = std::lcm(most, group.states.parts(annotation.dimension));
+  }
+  return most;
+}
+
+Span shifted(Span span, std::int64_t by) {
+  return {span.first + by, span.last + by};
+}
+
+/// The spans of the dimension that subgroups split, on a device at `position`
+/// of subgroup `u`.
+std::vector<Span> spans_across(const Annotation& annotation, std::size_t u,
+                               std::int64_t n, int position) {
+  const std::vector<std::int64_t> weights = weights_of(annotation);
+  const int parts = annotation.groups[u].states.parts(annotation.dimension);
+  if (!annotation.interleaved) {
+    const Span mine = part_of(n, u, weights);
+    return {shifted(part_of(mine.size(), position, parts), mine.first)};
+  }
+  const int blocks = blocks_of(annotation);
+  const int each = blocks / parts;
+  std::vector<Span> spans;
+  for (int b = position * each; b < (position + 1) * each; ++b) {
+    const Span block = part_of(n, b, blocks);
+    spans.push_back(shifted(part_of(block.size(), u, weights), block.first));
+  }
+  return spans;
+}
+
+/// Adds boxes for each combination of spans.
+void add_boxes(const std::vector<std::vector<Span>>& spans, std::size_t d,
+               Box& box, std::vector<Box>& boxes) {
+  if (d == spans.size()) {
+    boxes.push_back(box);
+    return;
+  }
+  for (const Span span : spans[d]) {
+    if (span.size() <= 0) continue;
+    box.push_back(span);
+    add_boxes(spans, d + 1, box, boxes);
+    box.pop_back();
+  }
+}
+
+Holding holding_of(const Annotation& annotation, std::size_t u,
+                   std::size_t index, std::span<const std::int64_t> shape) {
+  const Subgroup& group = annotation.groups[u];
+  const auto position = position_of(group.states, static_cast<int>(index));
+  std::vector<std::vector<Span>> spans;
+  for (std::size_t d = 0; d < shape.size(); ++d) {
+    const auto dimension = static_cast<int>(d);
+    const int place = at_key(position, dimension);
+    const bool across =
+        annotation.across == Across::split && annotation.dimension == dimension;
+    if (across) {
+      spans.push_back(spans_across(annotation, u, shape[d], place));
+    } else {
+      spans.push_back(
+          {part_of(shape[d], place, group.states.parts(dimension))});
+    }
+  }
+  Holding holding{group.devices[index], {}, at_key(position, kPartial)};
+  if (annotation.across == Across::partial) {
+    for (std::size_t before = 0; before < u; ++before) {
+      holding.summand += annotation.groups[before].states.partial;
+    }
+  }
+  Box box;
+  add_boxes(spans, 0, box, holding.boxes);
+  return holding;
+}
+
+void check_group(const Subgroup& group, std::size_t u, std::size_t dimensions,
+                 std::vector<std::string>& found) {
+  const States& s = group.states;
+  std::set<int> seen;
+  bool counts = s.duplicate >= 1 && s.partial >= 1;
+  for (const auto& [dimension, parts] : s.split) {
+    counts = counts && parts >= 1;
+    if (dimension < 0 || static_cast<std::size_t>(dimension) >= dimensions) {
+      found.push_back(
+          fmt::format("subgroup {}: splits dimension {} of a tensor of {}", u,
+                      dimension, dimensions));
+    }
+    if (!seen.insert(dimension).second) {
+      found.push_back(
+          fmt::format("subgroup {}: splits dimension {} twice", u, dimension));
+    }
+  }
+  if (!counts) {
+    found.push_back(
+        fmt::format("subgroup {}: expected counts of 1 or more", u));
+    return;
+  }
+  if (static_cast<std::size_t>(s.devices()) != group.devices.size()) {
+    found.push_back(
+        fmt::format("subgroup {}: its layout is for {} devices, it has {}", u,
+                    s.devices(), group.devices.size()));
+  }
+  if (s.order.empty()) return;
+  std::set<int> keys;
+  for (const auto& [key, count] : counts_of(s)) keys.insert(key);
+  const std::set<int> given(s.order.begin(), s.order.end());
+  const bool repeated = given.size() != s.order.size();
+  const bool complete = std::ranges::includes(given, keys);
+  if (repeated || !complete) {
+    found.push_back(
+        fmt::format("subgroup {}: order [{}], expected each of [{}] once", u,
+                    fmt::join(s.order, " "), fmt::join(keys, " ")));
+  }
+}
+
+}  // namespace
+
+int States::parts(int dimension) const {
+  for (const auto& [d, parts] : split) {
+    if (d == dimension) return parts;
+  }
+  return 1;
+}
+
+int States::devices() const {
+  std::int64_t product = std::int64_t{duplicate} * partial;
+  for (const auto& [dimension, parts] : split) {
+    product = std::min<std::int64_t>(product * parts, 1 << 30);
+  }
+  return static_cast<int>(product);
+}
+
+std::int64_t elements(const Box& box) {
+  std::int64_t product = 1;
+  for (const Span& span : box)
+    product *= std::max<std::int64_t>(span.size(), 0);
+  return product;
+}
+
+Box overlap(const Box& a, const Box& b) {
+  Box common(a.size());
+  for (std::size_t d = 0; d < a.size(); ++d) {
+    common[d].first = std::max(a[d].first, b[d].first);
+    common[d].last = std::max(std::min(a[d].last, b[d].last), common[d].first);
+  }
+  return common;
+}
+
+Span part_of(std::int64_t n, std::int64_t index, std::int64_t parts) {
+  return {n * index / parts, n * (index + 1) / parts};
+}
+
+Span part_of(std::int64_t n, std::size_t index,
+             std::span<const std::int64_t> weights) {
+  const std::int64_t all =
+      std::accumulate(weights.begin(), weights.end(), std::int64_t{0});
+  const std::int64_t before = std::accumulate(
+      weights.begin(), weights.begin() + static_cast<std::ptrdiff_t>(index),
+      std::int64_t{0});
+  return {n * before / all, n * (before + weights[index]) / all};
+}
+
+int summands(const Annotation& annotation) {
+  int sum = 0;
+  for (const Subgroup& group : annotation.groups) sum += group.states.partial;
+  if (annotation.across == Across::partial) return sum;
+  return annotation.groups.empty() ? 1 : annotation.groups[0].states.partial;
+}
+
+std::vector<Holding> holdings(const Annotation& annotation,
+                              std::span<const std::int64_t> shape) {
+  std::vector<Holding> all;
+  for (std::size_t u = 0; u < annotation.groups.size(); ++u) {
+    for (std::size_t i = 0; i < annotation.groups[u].devices.size(); ++i) {
+      all.push_back(holding_of(annotation, u, i, shape));
+    }
+  }
+  return all;
+}
+
+std::vector<std::string> problems(const Annotation& annotation,
+                                  std::span<const std::int64_t> shape) {
+  std::vector<std::string> found;
+  if (annotation.groups.empty()) found.push_back("no subgroup");
+  std::set<DeviceId> devices;
+  for (std::size_t u = 0; u < annotation.groups.size(); ++u) {
+    const Subgroup& group = annotation.groups[u];
+    check_group(group, u, shape.size(), found);
+    for (const DeviceId device : group.devices) {
+      if (devices.insert(device).second) continue;
+      found.push_back(fmt::format("device {} is named twice", device.v));
+    }
+    if (group.weight < 1) {
+      found.push_back(fmt::format("subgroup {}: weight {}, expected 1 or more",
+                                  u, group.weight));
+    }
+    const bool unequal =
+        annotation.across != Across::partial &&
+        group.states.partial != annotation.groups[0].states.partial;
+    if (unequal) {
+      found.push_back(fmt::format(
+          "subgroup {} holds one of {} summands, subgroup 0 one of {}; "
+          "expected equal counts unless subgroups are summands themselves",
+          u, group.states.partial, annotation.groups[0].states.partial));
+    }
+  }
+  const bool outside =
+      annotation.across == Across::split &&
+      (annotation.dimension < 0 ||
+       static_cast<std::size_t>(annotation.dimension) >= shape.size());
+  if (outside) {
+    found.push_back(
+        fmt::format("subgroups split dimension {} of a tensor of {}",
+                    annotation.dimension, shape.size()));
+  }
+  return found;
+}
+
+std::string to_string(const Annotation& annotation) {
+  std::string text =
+      annotation.across == Across::replicated ? "replicated"
+      : annotation.across == Across::partial
+          ? "partial"
+          : fmt::format("split {}{}", annotation.dimension,
+                        annotation.interleaved ? " interleaved" : "");
+  for (const Subgroup& group : annotation.groups) {
+    std::vector<int> devices;
+    for (const DeviceId device : group.devices) devices.push_back(device.v);
+    std::string layout;
+    for (const auto& [dimension, parts] : group.states.split) {
+      layout += fmt::format(" split {} by {}", dimension, parts);
+    }
+    if (group.states.duplicate > 1) {
+      layout += fmt::format(" x{}", group.states.duplicate);
+    }
+    if (group.states.partial > 1) {
+      layout += fmt::format(" summands {}", group.states.partial);
+    }
+    if (layout.empty()) layout = " whole";
+    text += fmt::format(" {{[{}]:{}}}", fmt::join(devices, " "), layout);
+  }
+  return text;
+}
+
+}  // namespace troupe::strategy
