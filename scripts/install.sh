@@ -7,7 +7,7 @@ build=(g++ cmake ninja-build ccache pkg-config
   libsqlitecpp-dev libsqlite3-dev libfmt-dev
   nlohmann-json3-dev libcli11-dev libexpected-dev libtbb-dev libxxhash-dev
   zlib1g-dev)
-tests=(libgtest-dev libgmock-dev librapidcheck-dev python3)
+tests=(libgtest-dev libgmock-dev librapidcheck-dev libsimgrid-dev python3)
 
 wanted=("${build[@]}")
 if [ "${1:-}" = tests ]; then wanted+=("${tests[@]}"); fi
