@@ -125,7 +125,8 @@ Json to_json(const RunResult& run);
 /// The run that `to_json` wrote, equal in every field (times to the
 /// picosecond). `name` stands for the file in messages.
 ///
-/// Errors: input, for anything that `to_json` would not write.
+/// Errors: input, for anything that `to_json` would not write, and for a step
+///         of less than a picosecond.
 Result<RunResult> run_from_json(const Json& json, const std::string& name);
 
 /// Text of a run's JSON that reads well: one line per member, and one per

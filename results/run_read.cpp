@@ -15,6 +15,8 @@ constexpr Limits kIndex{-1, 1 << 30};
 /// Times of a step: within the range of Time, about 106 days. Negative only
 /// in a part that balances a sum.
 constexpr RealLimits kTimes{-9.3e6, 9.3e6};
+/// Of the whole step: at least a picosecond, for it is divided by.
+constexpr RealLimits kStep{1e-12, kTimes.most};
 constexpr RealLimits kAnyReal{-1e300, 1e300};
 
 Time read_time(JsonObject& from, std::string_view key) {
@@ -196,7 +198,7 @@ void read_names(JsonObject& from, RunResult& run) {
 void read_headline(JsonObject& from, RunResult& run) {
   run.gpus = from.small("gpus", kNotNegative);
   run.cluster_gpus = from.small("cluster_gpus", kNotNegative);
-  run.step_time = read_time(from, "step_time_s");
+  run.step_time = seconds(from.real("step_time_s", kStep));
   run.tokens = from.integer("tokens", kWide);
   run.tokens_per_s = from.real("tokens_per_s", kAnyReal);
   for (const Custom& custom : kCustoms) {
@@ -235,6 +237,7 @@ void read_exact_times(JsonObject& from, RunResult& run) {
       return;
     }
     const Time precise{exact[next++]};
+    agree = agree && (&time != &run.step_time || precise.v > 0);
     agree = agree && std::abs(seconds_of(precise) - seconds_of(time)) <=
                          1e-12 + 1e-14 * std::abs(seconds_of(time));
     time = precise;

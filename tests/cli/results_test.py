@@ -110,11 +110,22 @@ class Compare(CliTest):
                      names="absent.json")
         self.refused("compare", run["id"])
 
-    @unittest.expectedFailure  # a negative step time is taken as it is
-    def test_negative_times_are_refused(self):
+    def test_a_step_of_no_positive_time_is_refused(self):
         run = self.json_of("simulate", "hspmd-case5")
-        path = self.write("minus.json", {**run, "step_time_s": -1})
-        self.refused("compare", path, run["id"], names="step_time_s")
+        for value in (-1, 0, -1e300, 1e300, 1e-13):
+            path = self.write("minus.json", {**run, "step_time_s": value})
+            with self.subTest(value):
+                self.refused("compare", path, run["id"],
+                             names=["minus.json: /step_time_s",
+                                    f"{value:g}", "expected"])
+        for value in ("NaN", "Infinity", "-Infinity", "1e999"):
+            text = json.dumps(run).replace(
+                f'"step_time_s": {run["step_time_s"]!r}',
+                f'"step_time_s": {value}')
+            with self.subTest(value):
+                self.assertNotEqual(text, json.dumps(run))
+                self.refused("compare", self.write("nan.json", text),
+                             run["id"], names="nan.json")
 
 
 class Shipped(CliTest):

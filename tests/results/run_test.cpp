@@ -77,7 +77,8 @@ RunResult any_run() {
   run.command = {any_text(), any_text()};
   run.warnings = {any_text()};
   run.gpus = *rc::gen::inRange(0, 1 << 30);
-  run.step_time = *any_time();
+  run.step_time =
+      *rc::gen::suchThat(any_time(), [](Time step) { return step > Time{}; });
   run.tokens = *rc::gen::inRange<std::int64_t>(0, kForever.v);
   run.events = *rc::gen::inRange<std::int64_t>(0, kForever.v);
   for (double* real : {&run.tokens_per_s, &run.mfu, &run.mfu_full_attention,
@@ -162,6 +163,7 @@ TEST(RunJson, TopLevelLimitBelongsToTheFullestStage) {
 
 TEST(RunJson, NeverHoldsNaN) {
   RunResult run;
+  run.step_time = {1};
   run.mfu = std::nan("");
   run.tokens_per_s = std::numeric_limits<double>::infinity();
   const Json json = to_json(run);
@@ -189,6 +191,10 @@ TEST(RunJson, ProblemsNameTheirPlace) {
   };
   EXPECT_THAT(message("/step_time_s", "soon"),
               HasSubstr("run.json: /step_time_s: expected"));
+  for (const double step : {-1.0, 0.0, 1e-13, 1e300}) {
+    EXPECT_THAT(message("/step_time_s", step),
+                HasSubstr("run.json: /step_time_s: expected"));
+  }
   EXPECT_THAT(message("/breakdown_s/tp", 1e300),
               HasSubstr("run.json: /breakdown_s/tp"));
   EXPECT_THAT(message("/bars/rows/0", Json::array({1, 2})),

@@ -228,6 +228,7 @@ TEST(Trace, APipeOrDeviceIsWrittenToAndNeverReplaced) {
 
 TEST(Trace, ALinkIsFollowed) {
   const TemporaryFolder folder;
+  ASSERT_TRUE(write_file(folder.file("t.json"), "old").has_value());
   std::filesystem::create_symlink("t.json", folder.file("link"));
   ASSERT_TRUE(write_run_trace(folder.file("link"), sample_run({})).has_value());
   EXPECT_TRUE(std::filesystem::is_symlink(folder.file("link")));
