@@ -5,6 +5,7 @@
 #include <array>
 
 #include "base/text.h"
+#include "clusters/short_form.h"
 
 namespace troupe::clusters {
 namespace {
@@ -112,10 +113,30 @@ void read_intra(JsonObject& o, GroupSpec& group) {
   intra.finish();
 }
 
+/// "nic" as an object: a text is the clause of a short form.
+Json nic_object(JsonObject& o, const Json& given) {
+  if (!given.is_string()) return given;
+  Findings unread;
+  const Json clauses =
+      expand_short_form(given.get<std::string>(), o.where("nic"), unread);
+  const Json groups = clauses.value("nodes", Json::array());
+  const bool one = unread.ok() && groups.size() == 1 && clauses.size() == 1 &&
+                   groups[0].size() == 1 && groups[0].contains("nic");
+  if (one) return groups[0]["nic"];
+  o.findings().error(
+      o.where("nic"),
+      fmt::format("cannot read '{}'; a card is written like \"400 Gbit/s per "
+                  "GPU\" or \"2 x 50 Gbit/s per node\"",
+                  excerpt(given.get<std::string>())));
+  return {{"gbit_per_s", 1.0}};
+}
+
 void read_nic(JsonObject& o, GroupSpec& group) {
-  std::optional<JsonObject> object = o.object("nic", true);
-  if (!object) return;
-  JsonObject& nic = *object;
+  const Json* given = o.raw("nic");
+  if (!given) return;
+  const Json object = nic_object(o, *given);
+  JsonObject nic(object, o.where("nic"), o.findings());
+  if (!object.is_object()) return;
   NicSpec& spec = group.nic;
   spec.present = true;
   if (nic.has("gbytes_per_s") == nic.has("gbit_per_s")) {

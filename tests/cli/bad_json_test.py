@@ -121,7 +121,6 @@ class Values(CliTest):
                     if done.returncode == 1:
                         self.assertIn("value.json", done.stderr)
 
-    @unittest.expectedFailure  # the message offers a text that is refused
     def test_the_network_card_that_a_message_offers_is_taken(self):
         node = {"kind": "h20", "count": 8, "nodes": 2}
         path = self.write("card.json", {**CLUSTER, "nodes": [node]})
@@ -129,6 +128,17 @@ class Values(CliTest):
         text = offered.split(' or "')[1].split('"')[0]
         self.write("card.json", {**CLUSTER, "nodes": [{**node, "nic": text}]})
         self.run_troupe("clusters", path)
+
+    def test_a_network_card_that_is_no_card_is_refused(self):
+        node = {"kind": "h20", "count": 8, "nodes": 2}
+        for card in ("fast", "", "128 nodes", "400 Gbit/s", "8 x h20 per node",
+                     "400 Gbit/s per GPU, 9 nodes", "-4 Gbit/s per GPU",
+                     "1 Gbit/s per GPU + 1 Gbit/s per GPU", 400, [], None):
+            with self.subTest(card):
+                path = self.write("card.json", {
+                    **CLUSTER, "nodes": [{**node, "nic": card}]})
+                self.refused("clusters", path,
+                             names=["card.json: /nodes/0/nic"])
 
     def test_the_value_and_its_path_are_named(self):
         for field, value in (("dp", -1), ("dp", 0), ("tp", 2.5),
