@@ -35,6 +35,19 @@ troupe_backend(CUDA ${TROUPE_CUDA} ${troupe_cuda_found}
                "no CUDA compiler (nvcc) was found")
 
 if(TROUPE_HAVE_CUDA)
+  # Ampere and Hopper. The runtime is linked in and cuBLASLt is opened when
+  # first used, so that the program starts where neither is installed.
+  if(NOT CMAKE_CUDA_ARCHITECTURES)
+    set(CMAKE_CUDA_ARCHITECTURES 80 90 CACHE STRING "GPU architectures")
+  endif()
+  if(CCACHE AND NOT CMAKE_CUDA_COMPILER_LAUNCHER)
+    set(CMAKE_CUDA_COMPILER_LAUNCHER ${CCACHE})
+  endif()
+  set(CMAKE_CUDA_STANDARD 20)
+  set(CMAKE_CUDA_STANDARD_REQUIRED ON)
+  set(CMAKE_CUDA_RUNTIME_LIBRARY Static)
+  enable_language(CUDA)
+  find_package(CUDAToolkit REQUIRED)
   find_path(NCCL_INCLUDE_DIR nccl.h HINTS /usr/local/cuda/include)
   find_library(NCCL_LIBRARY nccl HINTS /usr/local/cuda/lib64)
   if(NCCL_INCLUDE_DIR AND NCCL_LIBRARY)

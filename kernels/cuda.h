@@ -1,0 +1,135 @@
+// GPUs: which there are, memory and events on them, and operators run on
+// them. Plain C++; where CUDA is not built in, every function answers
+// Fault::unavailable (no_cuda.cpp). A Context and what it made belong to one
+// thread at a time; contexts of several threads may share a GPU.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include "base/result.h"
+#include "base/units.h"
+#include "kernels/call.h"
+#include "kernels/cuda/device.h"
+
+namespace troupe::kernels::cuda {
+
+/// What a GPU is, as its driver says.
+struct DeviceInfo {
+  std::string name;
+  int ordinal = 0;
+  int major = 0, minor = 0;  ///< compute capability
+  int multiprocessors = 0;
+  Bytes memory, free_memory, l2_cache, shared_per_block;
+  double clock_mhz = 0, memory_clock_mhz = 0;  ///< peak; 0 where not told
+  int memory_bus_bits = 0;
+  int driver_version = 0, runtime_version = 0;  ///< 13000 is 13.0
+  std::string cublaslt;  ///< its version, or why it cannot be used
+  std::string bus_id;
+};
+
+/// How many GPUs there are. Errors: unavailable, with the driver's reason.
+Result<int> device_count();
+Result<DeviceInfo> device_info(int ordinal);
+/// Two lines for people.
+std::string describe(const DeviceInfo& info);
+
+/// Memory of a GPU, freed with this. Empty when default-made.
+class Buffer {
+ public:
+  Buffer() = default;
+  Buffer(void* data, Bytes size, int device)
+      : data_(data), size_(size), device_(device) {}
+  Buffer(Buffer&& other) noexcept { swap(other); }
+  Buffer& operator=(Buffer&& other) noexcept { return swap(other), *this; }
+  ~Buffer();
+
+  void* data() const { return data_; }
+  Bytes size() const { return size_; }
+
+ private:
+  void swap(Buffer& other) noexcept;
+  void* data_ = nullptr;
+  Bytes size_;
+  int device_ = 0;
+};
+
+/// A point in a stream, with its time.
+class Event {
+ public:
+  Event() = default;
+  explicit Event(void* handle) : handle_(handle) {}
+  Event(Event&& other) noexcept : handle_(other.handle_) {
+    other.handle_ = nullptr;
+  }
+  Event& operator=(Event&& other) noexcept;
+  ~Event();
+  void* handle() const { return handle_; }  ///< cudaEvent_t
+
+ private:
+  void* handle_ = nullptr;
+};
+
+/// How matrix products choose their algorithm.
+struct GemmChoice {
+  /// Times this many candidates of cuBLASLt at the first call of each shape
+  /// and keeps the fastest; 1 takes its first suggestion untimed.
+  int candidates = 1;
+  Bytes workspace{32 << 20};  ///< that an algorithm may use
+  bool own_kernel = false;    ///< never the library: for comparison
+};
+
+/// A stream of one GPU with what operators need: library handle, workspace,
+/// and the algorithms chosen so far. Movable.
+class Context {
+ public:
+  /// Errors: unavailable (no such GPU, driver too old); cuBLASLt is opened
+  /// at the first matrix product and reported then.
+  static Result<Context> create(int ordinal, GemmChoice choice = {});
+  Context(Context&&) noexcept;
+  Context& operator=(Context&&) noexcept;
+  ~Context();
+
+  const Device& device() const;
+  void* stream() const;  ///< cudaStream_t
+
+  Result<Buffer> allocate(Bytes size);
+  /// Host memory that copies reach without staging; same class, freed alike.
+  /// Copies run in the stream's order; those from or to ordinary host memory
+  /// have ended when the function returns.
+  Result<void> copy_in(void* device, const void* host, Bytes size);
+  Result<void> copy_out(void* host, const void* device, Bytes size);
+  Result<void> copy(void* to, const void* from, Bytes size);
+  Result<void> fill(void* device, std::uint8_t value, Bytes size);
+
+  Result<Event> event();
+  Result<void> record(const Event& event);
+  /// Work put on the stream from now on waits for `event` (of any stream).
+  Result<void> wait(const Event& event);
+  /// Waits for `to`; seconds of device time between two recorded events.
+  Result<double> elapsed(const Event& from, const Event& to);
+  Result<void> synchronize();
+
+  /// The algorithms chosen by timing, one per line, for this kind of GPU and
+  /// version of the library; `load_choices` ignores lines of others.
+  std::string choices() const;
+  Result<void> load_choices(std::string_view text);
+
+  struct State;
+  State& state() { return *state_; }
+
+ private:
+  explicit Context(std::unique_ptr<State> state);
+  std::unique_ptr<State> state_;
+};
+
+/// Puts the call on the context's stream; returns before it has run.
+///
+/// Requires: every operand in memory of the context's GPU.
+/// Errors:   unavailable for a type or size without a kernel, io for what
+///           the driver reports (perhaps of an earlier call).
+Result<void> run(const Call& call, Context& context);
+
+}  // namespace troupe::kernels::cuda

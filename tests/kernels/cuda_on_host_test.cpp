@@ -1,0 +1,95 @@
+// Every CUDA kernel, run on the CPU thread by thread, against the CPU's own
+// body of the operator.
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+#include <cstring>
+
+#include "kernels/cuda/launch.h"
+#include "tests/kernels/cuda_cases.h"
+#include "tests/kernels/cuda_on_host/machine.h"
+
+namespace troupe::kernels {
+namespace {
+
+using testing::Case;
+using testing::Memory;
+
+// Device memory: exactly as large as the operand, aligned as cudaMalloc does.
+class DeviceMemory {
+ public:
+  explicit DeviceMemory(const std::vector<std::byte>& bytes)
+      : size_(bytes.size()) {
+    if (size_ == 0) return;
+    if (posix_memalign(&at_, 256, size_) != 0) std::abort();
+    std::memcpy(at_, bytes.data(), size_);
+  }
+  DeviceMemory(DeviceMemory&& other) noexcept
+      : at_(std::exchange(other.at_, nullptr)), size_(other.size_) {}
+  ~DeviceMemory() { std::free(at_); }
+  void* get() const { return at_; }
+  void copy_to(std::vector<std::byte>& bytes) const {
+    if (size_ > 0) std::memcpy(bytes.data(), at_, size_);
+  }
+
+ private:
+  void* at_ = nullptr;
+  std::size_t size_ = 0;
+};
+
+Result<void> perform(Memory& operands,
+                     const std::function<Call(std::span<void* const>)>& make) {
+  std::vector<DeviceMemory> memory;
+  std::vector<void*> addresses;
+  for (const auto& bytes : operands) {
+    addresses.push_back(memory.emplace_back(bytes).get());
+  }
+  // As a Hopper GPU would, but with few multiprocessors: grids stay small
+  // and every loop over the grid runs more than once.
+  const cuda::Device device{
+      .multiprocessors = 2, .shared_limit = 227 << 10, .major = 9};
+  TRY_DO(cuda::launch_any(make(addresses), device));
+  for (std::size_t i = 0; i < operands.size(); ++i) {
+    memory[i].copy_to(operands[i]);
+  }
+  return {};
+}
+
+void expect_all(const std::vector<Case>& cases, std::uint64_t seed) {
+  ASSERT_FALSE(cases.empty());
+  // Forward and shuffled in turn: results must not depend on the order.
+  int turn = 0;
+  for (const Case& one : cases) {
+    for (const DType dtype : {DType::fp32, DType::bf16}) {
+      on_host::set_order(
+          turn++ % 2 == 0 ? on_host::Order::forward : on_host::Order::shuffled,
+          seed);
+      const auto outcome = testing::compare(one, dtype, &perform);
+      ASSERT_TRUE(outcome) << one.name << ": " << outcome.error().message;
+      EXPECT_TRUE(outcome->ok())
+          << one.name << " " << name_of(dtype) << ": " << outcome->note
+          << " (error " << outcome->error << ", tolerance "
+          << outcome->tolerance << ", seed " << seed << ")";
+    }
+  }
+}
+
+TEST(CudaKernelsOnHost, OperatorsMatchTheCpu) {
+  const std::uint64_t seed = std::random_device{}();
+  expect_all(testing::operator_cases(seed), seed);
+}
+
+TEST(CudaKernelsOnHost, GemmMatchesTheCpu) {
+  const std::uint64_t seed = std::random_device{}();
+  expect_all(testing::gemm_cases(seed), seed);
+}
+
+TEST(CudaKernelsOnHost, AttentionMatchesTheCpu) {
+  const std::uint64_t seed = std::random_device{}();
+  const auto cases = testing::attention_cases(seed);
+  if (cases.empty()) GTEST_SKIP() << "no attention kernels yet";
+  expect_all(cases, seed);
+}
+
+}  // namespace
+}  // namespace troupe::kernels
