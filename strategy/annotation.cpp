@@ -22,26 +22,35 @@ std::map<int, int> counts_of(const States& states) {
   return counts;
 }
 
-/// Position of device `index` in every key.
-std::map<int, int> position_of(const States& states, int index) {
+/// A key of the order with its count.
+struct Axis {
+  int key = 0;
+  int count = 1;
+};
+
+/// The keys with a count over 1 in layout order, slowest first.
+std::vector<Axis> axes_of(const States& states) {
   const std::map<int, int> counts = counts_of(states);
-  std::vector<int> order = states.order;
-  if (order.empty()) {
-    for (const auto& [key, count] : counts) order.push_back(key);
+  std::vector<Axis> axes;
+  if (states.order.empty()) {
+    for (const auto& [key, count] : counts) axes.push_back({key, count});
+    return axes;
   }
-  std::map<int, int> position;
-  for (auto key = order.rbegin(); key != order.rend(); ++key) {
-    const auto count = counts.find(*key);
-    if (count == counts.end()) continue;
-    position[*key] = index % count->second;
-    index /= count->second;
+  for (const int key : states.order) {
+    const auto count = counts.find(key);
+    if (count != counts.end()) axes.push_back({key, count->second});
   }
-  return position;
+  return axes;
 }
 
-int at_key(const std::map<int, int>& position, int key) {
-  const auto found = position.find(key);
-  return found == position.end() ? 0 : found->second;
+/// The position of device `index` in `key`; 0 for a key without an axis.
+int position(std::span<const Axis> axes, std::size_t index, int key) {
+  for (auto axis = axes.rbegin(); axis != axes.rend(); ++axis) {
+    const auto count = static_cast<std::size_t>(axis->count);
+    if (axis->key == key) return static_cast<int>(index % count);
+    index /= count;
+  }
+  return 0;
 }
 
 std::vector<std::int64_t> weights_of(const Annotation& annotation) {
@@ -52,33 +61,36 @@ std::vector<std::int64_t> weights_of(const Annotation& annotation) {
   return weights;
 }
 
-/// Parts that the interleaved dimension is first cut into.
-int blocks_of(const Annotation& annotation) {
-  int most = 1;
+/// Parts that the interleaved dimension is first cut into, up to one over the
+/// limit.
+std::int64_t blocks_of(const Annotation& annotation) {
+  std::int64_t blocks = 1;
   for (const Subgroup& group : annotation.groups) {
-    most = std::lcm(most, group.states.parts(annotation.dimension));
+    const int parts = std::max(group.states.parts(annotation.dimension), 1);
+    blocks = std::lcm(blocks, std::int64_t{parts});
+    if (blocks > kMostBlocks) return kMostBlocks + 1;
   }
-  return most;
+  return blocks;
 }
 
 Span shifted(Span span, std::int64_t by) {
   return {span.first + by, span.last + by};
 }
 
-/// The spans of the dimension that subgroups split, on a device at `position`
-/// of subgroup `u`.
+/// The spans of the dimension that subgroups split, on a device at `place` of
+/// subgroup `u`.
 std::vector<Span> spans_across(const Annotation& annotation, std::size_t u,
-                               std::int64_t n, int position) {
+                               std::int64_t n, int place) {
   const std::vector<std::int64_t> weights = weights_of(annotation);
   const int parts = annotation.groups[u].states.parts(annotation.dimension);
   if (!annotation.interleaved) {
     const Span mine = part_of(n, u, weights);
-    return {shifted(part_of(mine.size(), position, parts), mine.first)};
+    return {shifted(part_of(mine.size(), place, parts), mine.first)};
   }
-  const int blocks = blocks_of(annotation);
-  const int each = blocks / parts;
+  const std::int64_t blocks = blocks_of(annotation);
+  const std::int64_t each = blocks / parts;
   std::vector<Span> spans;
-  for (int b = position * each; b < (position + 1) * each; ++b) {
+  for (std::int64_t b = place * each; b < (place + 1) * each; ++b) {
     const Span block = part_of(n, b, blocks);
     spans.push_back(shifted(part_of(block.size(), u, weights), block.first));
   }
@@ -101,13 +113,13 @@ void add_boxes(const std::vector<std::vector<Span>>& spans, std::size_t d,
 }
 
 Holding holding_of(const Annotation& annotation, std::size_t u,
-                   std::size_t index, std::span<const std::int64_t> shape) {
+                   std::span<const Axis> axes, std::size_t index,
+                   std::span<const std::int64_t> shape) {
   const Subgroup& group = annotation.groups[u];
-  const auto position = position_of(group.states, static_cast<int>(index));
   std::vector<std::vector<Span>> spans;
   for (std::size_t d = 0; d < shape.size(); ++d) {
     const auto dimension = static_cast<int>(d);
-    const int place = at_key(position, dimension);
+    const int place = position(axes, index, dimension);
     const bool across =
         annotation.across == Across::split && annotation.dimension == dimension;
     if (across) {
@@ -117,7 +129,7 @@ Holding holding_of(const Annotation& annotation, std::size_t u,
           {part_of(shape[d], place, group.states.parts(dimension))});
     }
   }
-  Holding holding{group.devices[index], {}, at_key(position, kPartial)};
+  Holding holding{group.devices[index], {}, position(axes, index, kPartial)};
   if (annotation.across == Across::partial) {
     for (std::size_t before = 0; before < u; ++before) {
       holding.summand += annotation.groups[before].states.partial;
@@ -165,6 +177,36 @@ void check_group(const Subgroup& group, std::size_t u, std::size_t dimensions,
     found.push_back(
         fmt::format("subgroup {}: order [{}], expected each of [{}] once", u,
                     fmt::join(s.order, " "), fmt::join(keys, " ")));
+  }
+}
+
+void check_limits(const Annotation& annotation,
+                  std::span<const std::int64_t> shape,
+                  std::vector<std::string>& found) {
+  std::int64_t all = 1;
+  for (const std::int64_t extent : shape) {
+    if (extent < 1 || extent > kMostExtent || all > kMostElements / extent) {
+      found.push_back(
+          fmt::format("shape [{}]: expected sizes of 1 or more with a product "
+                      "of at most 2^50",
+                      fmt::join(shape, " ")));
+      break;
+    }
+    all *= extent;
+  }
+  std::int64_t weight = 0;
+  for (const Subgroup& group : annotation.groups) {
+    weight += std::clamp<std::int64_t>(group.weight, 0, kMostWeight);
+    weight = std::min(weight, kMostWeight + 1);
+    if (group.weight > kMostWeight) weight = kMostWeight + 1;
+  }
+  if (weight > kMostWeight) {
+    found.push_back(fmt::format("weights add up to more than {}", kMostWeight));
+  }
+  if (annotation.interleaved && blocks_of(annotation) > kMostBlocks) {
+    found.push_back(fmt::format(
+        "interleaved over local splits with a common multiple over {}",
+        kMostBlocks));
   }
 }
 
@@ -226,8 +268,9 @@ std::vector<Holding> holdings(const Annotation& annotation,
                               std::span<const std::int64_t> shape) {
   std::vector<Holding> all;
   for (std::size_t u = 0; u < annotation.groups.size(); ++u) {
+    const std::vector<Axis> axes = axes_of(annotation.groups[u].states);
     for (std::size_t i = 0; i < annotation.groups[u].devices.size(); ++i) {
-      all.push_back(holding_of(annotation, u, i, shape));
+      all.push_back(holding_of(annotation, u, axes, i, shape));
     }
   }
   return all;
@@ -263,6 +306,7 @@ std::vector<std::string> problems(const Annotation& annotation,
       annotation.across == Across::split &&
       (annotation.dimension < 0 ||
        static_cast<std::size_t>(annotation.dimension) >= shape.size());
+  check_limits(annotation, shape, found);
   if (outside) {
     found.push_back(
         fmt::format("subgroups split dimension {} of a tensor of {}",

@@ -30,11 +30,12 @@ inline constexpr int kPartial = -2;
 ///           `order` gives: its last key varies fastest over i.
 /// Requires: the product of all counts is n.
 struct States {
-  std::vector<std::pair<int, int>> split;  ///< (dimension, parts), ascending
+  std::vector<std::pair<int, int>> split =
+      {};  ///< (dimension, parts), ascending
   int duplicate = 1;
   int partial = 1;
   /// Keys with a count over 1, slowest first; empty: ascending by key.
-  std::vector<int> order;
+  std::vector<int> order = {};
   bool operator==(const States&) const = default;
 
   int parts(int dimension) const;  ///< 1 when it is not split
@@ -66,8 +67,9 @@ struct Annotation {
   int dimension = 0;  ///< for Across::split
   /// Across::split only. False: subgroup u owns the u-th part of the whole
   /// dimension, and its local layout cuts that. True: the dimension is first
-  /// cut into as many blocks as the finest local split has parts, and in each
-  /// block subgroup u owns the u-th part (ZeRO over unequal replicas).
+  /// cut into blocks, their number the least common multiple of the local
+  /// splits, and in each block subgroup u owns the u-th part (ZeRO over
+  /// unequal replicas).
   bool interleaved = false;
   bool operator==(const Annotation&) const = default;
 };
@@ -111,9 +113,16 @@ int summands(const Annotation& annotation);
 std::vector<Holding> holdings(const Annotation& annotation,
                               std::span<const std::int64_t> shape);
 
+/// Limits within which no product of sizes, weights and counts overflows.
+inline constexpr std::int64_t kMostExtent = std::int64_t{1} << 40;
+inline constexpr std::int64_t kMostElements = std::int64_t{1} << 50;
+inline constexpr std::int64_t kMostWeight = std::int64_t{1} << 20;
+inline constexpr std::int64_t kMostBlocks = std::int64_t{1} << 16;
+
 /// Why an annotation cannot be: counts that are not the group's size, a
 /// dimension split twice or beyond the tensor, a device in two groups, keys
-/// missing from an order, subgroups that partly reduce with unequal counts.
+/// missing from an order, subgroups that partly reduce with unequal counts,
+/// a shape or weights beyond the limits.
 std::vector<std::string> problems(const Annotation& annotation,
                                   std::span<const std::int64_t> shape);
 
