@@ -26,13 +26,13 @@ struct Plan {
 };
 
 struct LoadOptions {
-  std::string model;    ///< name, path or JSON text in place of the file's
-  std::string cluster;  ///< the same; also a short form
-  std::string from;     ///< "", or a foreign format: hspmd, hotspa, ...
-  int case_index = -1;  ///< which of several cases; -1: the only one
+  std::string model = {};    ///< name, path or JSON text in place of the file's
+  std::string cluster = {};  ///< the same; also a short form
+  std::string from = {};     ///< "", or a foreign format: hspmd, hotspa, ...
+  int case_index = -1;       ///< which of several cases; -1: the only one
   /// Fields set before anything is read: {"dp", "8"}, or inside model and
   /// cluster {"cluster.nodes.0.nodes", "16"}. A value is JSON, else a text.
-  std::vector<std::pair<std::string, std::string>> set;
+  std::vector<std::pair<std::string, std::string>> set = {};
 };
 
 /// Reads a strategy by path or shipped name with its model and cluster, and
