@@ -1,6 +1,7 @@
 #include "kernels/cuda/attention_shape.h"
 
 #include <cmath>
+#include <cstdio>
 #include <limits>
 #include <string>
 
@@ -42,10 +43,6 @@ Result<void> check_sizes(const AttentionSizes& s) {
                                   ") are not a multiple of kv heads (" +
                                   std::to_string(s.kv_heads) + ")");
   }
-  if (!std::isfinite(s.scale) || s.scale < 0) {
-    return fail(Fault::input, "attention scale must be positive, not " +
-                                  std::to_string(s.scale));
-  }
   return {};
 }
 
@@ -71,6 +68,14 @@ Result<AttentionShape> attention_shape(const AttentionSizes& s) {
       s.scale == 0 ? 1 / std::sqrt(static_cast<double>(s.head_dim)) : s.scale;
   shape.scale = static_cast<float>(scale);
   shape.scale_log2 = static_cast<float>(scale * 1.4426950408889634);
+  // Hidden scores are -inf times the scale.
+  if (!std::isnormal(shape.scale) || !std::isfinite(shape.scale_log2) ||
+      scale < 0) {
+    char text[32];
+    std::snprintf(text, sizeof text, "%g", s.scale);
+    return fail(Fault::input, std::string("attention scale ") + text +
+                                  " is not positive in fp32");
+  }
   return shape;
 }
 

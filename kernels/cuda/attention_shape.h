@@ -23,16 +23,6 @@ struct AttentionShape {
   float scale = 1, scale_log2 = 1;  ///< the second times log2(e)
 };
 
-/// How the gradient of the queries is summed.
-enum class QueryGradient : std::uint8_t {
-  /// By a kernel of its own that computes the scores again: seven matrix
-  /// products for five, but the same bytes on every run.
-  two_pass,
-  /// By atomic additions from the key blocks: the order, and with it the last
-  /// bits of dq, changes from run to run.
-  atomic,
-};
-
 /// The widest head that has a kernel; tiles of the matrix units reach 128.
 inline constexpr int kWidestHead = 256;
 inline constexpr int kWidestTile = 128;
@@ -41,7 +31,7 @@ inline constexpr int kWidestTile = 128;
 /// to `aligned_rows`, which sees the operands.
 ///
 /// Errors: sizes out of range, heads not a multiple of kv heads, a row stride
-///         shorter than its row, a scale that is not positive.
+///         shorter than its row, a scale that is not positive in fp32.
 Result<AttentionShape> attention_shape(const AttentionSizes& sizes);
 
 /// True if every row of every operand starts at a multiple of 16 bytes, for

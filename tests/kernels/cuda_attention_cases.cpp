@@ -172,7 +172,8 @@ AttentionSizes sizes_of(const Attention& a, const void* q_starts,
 
 Case forward_case(const Attention& a, Values& values) {
   const AttentionSizes s = sizes_of(a, nullptr, nullptr);
-  Case one{.name = name("attention_forward", a)};
+  Case one;
+  one.name = name("attention_forward", a);
   one.operands = {Values::given(starts(a.q)),
                   Values::given(starts(a.kv)),
                   rows(values, s.q_tokens, a.heads * a.dim, a.gap),
@@ -202,7 +203,8 @@ Case backward_case(const Attention& a, Values& values) {
   const Operand k = rows(values, s.kv_tokens, kv_row, a.gap);
   const Operand v = rows(values, s.kv_tokens, kv_row, a.gap);
   const Whole all = whole(a, values, q, k, v);
-  Case one{.name = name("attention_backward", a)};
+  Case one;
+  one.name = name("attention_backward", a);
   one.operands = {Values::given(starts(a.q)),
                   Values::given(starts(a.kv)),
                   q,
@@ -236,7 +238,8 @@ Case backward_case(const Attention& a, Values& values) {
 
 Case merge_case(bool first, Values& values) {
   const std::int64_t tokens = 33, heads = 3, dim = 80;
-  Case one{.name = first ? "attention_merge first" : "attention_merge"};
+  Case one;
+  one.name = first ? "attention_merge first" : "attention_merge";
   Operand out_lse = values.normal(tokens * heads, 3);
   Operand lse = values.normal(tokens * heads, 3);
   Operand sum = values.normal(tokens * heads * dim);
