@@ -43,7 +43,34 @@ constexpr std::pair<std::string_view, std::string_view> kAliases[] = {
     {"rtx3090", "rtx-3090"},
     {"rtx-3090", "rtx-3090"},
     {"rtx-2080", "rtx-2080"},
-    {"titan-rtx", "titan-rtx"}};
+    {"titan-rtx", "titan-rtx"},
+    // As the driver names them (PyTorch, Nsight Systems, nccl-tests).
+    {"nvidia b200", "b200"},
+    {"nvidia h200", "h200"},
+    {"nvidia h100 80gb hbm3", "h100-sxm"},
+    {"nvidia h100 pcie", "h100-pcie"},
+    {"nvidia h800", "h800-sxm"},
+    {"nvidia h20", "h20"},
+    {"nvidia gh200 120gb", "gh200-96"},
+    {"nvidia gh200 480gb", "gh200-96"},
+    {"nvidia a100-sxm4-40gb", "a100-sxm-40"},
+    {"nvidia a100-sxm4-80gb", "a100-sxm-80"},
+    {"nvidia a100-pcie-40gb", "a100-pcie-40"},
+    {"nvidia a100 80gb pcie", "a100-pcie-80"},
+    {"nvidia a800-sxm4-80gb", "a800-sxm-80"},
+    {"nvidia a10", "a10"},
+    {"nvidia a40", "a40"},
+    {"nvidia l4", "l4"},
+    {"nvidia l40s", "l40s"},
+    {"nvidia geforce rtx 3080 ti", "rtx-3080ti"},
+    {"nvidia geforce rtx 3090", "rtx-3090"},
+    {"nvidia geforce rtx 4090", "rtx-4090"},
+    {"nvidia geforce rtx 2080", "rtx-2080"},
+    {"nvidia titan rtx", "titan-rtx"},
+    {"tesla v100-sxm2-16gb", "v100-sxm-16"},
+    {"tesla v100-sxm2-32gb", "v100-sxm-32"},
+    {"tesla v100-pcie-16gb", "v100-pcie"},
+    {"tesla t4", "t4"}};
 
 }  // namespace
 
@@ -73,7 +100,8 @@ std::optional<std::string> device_alias(std::string_view foreign) {
     return static_cast<char>(std::tolower(c));
   });
   for (const auto& [alias, name] : kAliases) {
-    if (alias == lower) return std::string(name);
+    // Drivers before 470 leave the maker out ("A100-SXM4-40GB").
+    if (alias == lower || alias == "nvidia " + lower) return std::string(name);
   }
   return {};
 }

@@ -8,7 +8,11 @@
 #include "base/file.h"
 #include "base/text.h"
 #include "clusters/kinds.h"
+#include "profiles/described.h"
+#include "profiles/detect.h"
 #include "profiles/devices.h"
+#include "profiles/gunzip.h"
+#include "profiles/kineto_events.h"
 #include "profiles/own_format.h"
 #include "profiles/readers.h"
 
@@ -25,59 +29,27 @@ constexpr std::pair<Format, std::string_view> kFormats[] = {
     {Format::vidur_network, "vidur-network"},
     {Format::vtrain_allreduce, "vtrain-allreduce"},
     {Format::simumax, "simumax"},
-    {Format::sailor_layers, "sailor-layers"}};
+    {Format::sailor_layers, "sailor-layers"},
+    {Format::kineto, "kineto"},
+    {Format::nsys, "nsys"},
+    {Format::nccl_tests, "nccl-tests"},
+    {Format::galvatron, "galvatron"},
+    {Format::sailor_operators, "sailor-operators"},
+    {Format::sailor_collectives, "sailor-collectives"},
+    {Format::sailor_messages, "sailor-messages"}};
 
-bool is_json(Format format) {
-  return format == Format::own_json || format == Format::scheme_pool ||
-         format == Format::layer_profiles || format == Format::simumax ||
-         format == Format::sailor_layers;
-}
-
-/// The table of Sailor has nothing but numbers as keys, twice.
-bool looks_like_sailor(const Json& json) {
-  if (json.empty()) return false;
-  for (const auto& [batch, degrees] : json.items()) {
-    int number = 0;
-    if (!from_text(batch, number) || !degrees.is_object()) return false;
-  }
-  return true;
-}
-
-Format format_of_json(const Json& json) {
-  if (!json.is_object()) return Format::automatic;
-  if (json.contains("format")) return Format::own_json;
-  if (json.contains("strategies") && json.contains("memory_regression")) {
-    return Format::scheme_pool;
-  }
-  if (json.contains("layer_profiles")) return Format::layer_profiles;
-  if (json.contains("accelerator") && json.contains("networks")) {
-    return Format::simumax;
-  }
-  return looks_like_sailor(json) ? Format::sailor_layers : Format::automatic;
-}
-
-Format format_of_text(std::string_view text) {
-  const std::string_view first = text.substr(0, text.find('\n'));
-  if (first.starts_with(kCsvMark)) return Format::own_csv;
-  if (first.starts_with("size(B),count,type,time(ns)")) {
-    return Format::vtrain_allreduce;
-  }
-  if (first.find("num_tensor_parallel_workers") != std::string_view::npos) {
-    return Format::vidur_compute;
-  }
-  if (first.find("devices_per_node") != std::string_view::npos &&
-      first.find("time_stats.") != std::string_view::npos) {
-    return Format::vidur_network;
-  }
-  return Format::automatic;
-}
+/// Traces are large; all else is read as a whole.
+constexpr Bytes kLargestTrace{std::int64_t{1} << 30};
+constexpr std::size_t kLargestText = std::size_t{256} << 20;
+constexpr std::string_view kSqlite{"SQLite format 3\0", 16};
 
 Error unknown_format(const std::string& path) {
   return {Fault::input,
           path +
               ": no known format; expected one of profiles/FORMAT.md "
               "('# troupe profiles 1' CSV, JSON, scheme pool, layer "
-              "profiles, Vidur, vTrain, SimuMax, Sailor)"};
+              "profiles, Vidur, vTrain, SimuMax, Sailor, Galvatron, PyTorch "
+              "profiler, Nsight Systems, nccl-tests)"};
 }
 
 Result<void> read_json_format(Format format, const Json& json,
@@ -101,14 +73,26 @@ Result<void> read_json_format(Format format, const Json& json,
       return read_simumax(json, file, gather);
     case Format::sailor_layers:
       return read_sailor_layers(json, file, gather);
+    case Format::galvatron:
+      return json.begin().key().starts_with("layer")
+                 ? read_galvatron_layers(json, file, gather)
+                 : read_galvatron_collectives(json, file, gather);
     case Format::automatic:
     case Format::own_csv:
     case Format::vidur_compute:
     case Format::vidur_network:
     case Format::vtrain_allreduce:
+    case Format::kineto:
+    case Format::nsys:
+    case Format::nccl_tests:
+    case Format::sailor_operators:
+    case Format::sailor_collectives:
+    case Format::sailor_messages:
       break;
   }
-  return fail(unknown_format(file.path));
+  const std::string_view what = described_in(json);
+  if (what.empty()) return fail(unknown_format(file.path));
+  return fail(Fault::input, fmt::format("{}: {}", file.path, what));
 }
 
 Result<void> read_text_format(Format format, std::string_view text,
@@ -122,38 +106,77 @@ Result<void> read_text_format(Format format, std::string_view text,
       return read_vidur_network(text, file, gather);
     case Format::vtrain_allreduce:
       return read_vtrain_allreduce(text, file, gather);
+    case Format::kineto:
+      return read_kineto(text, file, gather);
+    case Format::nccl_tests:
+      return read_nccl_tests(text, file, gather);
+    case Format::sailor_operators:
+      return read_sailor_operators(text, file, gather);
+    case Format::sailor_collectives:
+      return read_sailor_collectives(text, file, gather);
+    case Format::sailor_messages:
+      return read_sailor_messages(text, file, gather);
+    case Format::nsys:
+      return fail(Fault::input, file.path + ": is no SQLite file");
     case Format::automatic:
     case Format::own_json:
     case Format::scheme_pool:
     case Format::layer_profiles:
     case Format::simumax:
     case Format::sailor_layers:
+    case Format::galvatron:
       break;
   }
-  return fail(unknown_format(file.path));
+  const std::string_view what = described_in(text);
+  if (what.empty()) return fail(unknown_format(file.path));
+  return fail(Fault::input, fmt::format("{}: {}", file.path, what));
+}
+
+/// By the option, else by the content.
+Result<void> read_text(const std::string& text, const Foreign& file,
+                       Gather& gather) {
+  Format format = file.options.format;
+  if (format == Format::automatic && looks_like_kineto(text)) {
+    format = Format::kineto;
+  }
+  if (format == Format::kineto) return read_kineto(text, file, gather);
+  if (text.size() > kLargestText) {
+    return fail(Fault::input, fmt::format("{}: is larger than {} MiB",
+                                          file.path, kLargestText >> 20));
+  }
+  // A '[' may also be what mpirun puts before a line.
+  const auto first = text.find_first_not_of(" \t\r\n");
+  const bool json_text =
+      first != std::string::npos &&
+      (text[first] == '{' ||
+       (text[first] == '[' &&
+        format_of_text(text, file.name()) == Format::automatic));
+  if (format == Format::automatic ? json_text : is_json(format)) {
+    TRY(const Json json, parse_json(text, file.path));
+    if (!json.is_object()) return fail(unknown_format(file.path));
+    if (format == Format::automatic) format = format_of_json(json);
+    return read_json_format(format, json, file, gather);
+  }
+  if (format == Format::automatic) format = format_of_text(text, file.name());
+  return read_text_format(format, text, file, gather);
 }
 
 Result<void> read_any(const std::filesystem::path& path,
                       const IngestOptions& options, Gather& gather) {
-  TRY(const std::string text, read_file(path));
+  TRY(std::string text, read_file(path, kLargestTrace));
   const Foreign file{path.string(), content_hash(text), options};
-  const auto first = text.find_first_not_of(" \t\r\n");
-  const bool json_text =
-      first != std::string::npos && (text[first] == '{' || text[first] == '[');
   const std::size_t already = gather.sections.size();
-  if (options.format == Format::automatic ? json_text
-                                          : is_json(options.format)) {
-    TRY(const Json json, parse_json(text, file.path));
-    if (!json.is_object()) return fail(unknown_format(file.path));
-    const Format found = options.format == Format::automatic
-                             ? format_of_json(json)
-                             : options.format;
-    TRY_DO(read_json_format(found, json, file, gather));
+  if (text.starts_with(kSqlite)) {
+    if (options.format != Format::automatic && options.format != Format::nsys) {
+      return fail(Fault::input, file.path + ": is an SQLite file");
+    }
+    text = {};  // SQLite reads it again, in parts
+    TRY_DO(read_nsys(file, gather));
   } else {
-    const Format found = options.format == Format::automatic
-                             ? format_of_text(text)
-                             : options.format;
-    TRY_DO(read_text_format(found, text, file, gather));
+    if (is_gzip(text)) {
+      TRY(text, gunzip(text, file.path, kLargestTrace));
+    }
+    TRY_DO(read_text(text, file, gather));
   }
   if (!options.source.empty() && gather.sections.size() == already + 1) {
     gather.sections.back().source.name = options.source;

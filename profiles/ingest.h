@@ -31,6 +31,13 @@ enum class Format : std::uint8_t {
   vtrain_allreduce,
   simumax,
   sailor_layers,
+  kineto,            ///< PyTorch profiler, also gzipped
+  nsys,              ///< SQLite export of Nsight Systems
+  nccl_tests,        ///< what all_reduce_perf and its like print
+  galvatron,         ///< times of collectives or of layers
+  sailor_operators,  ///< by Aceso's profiler
+  sailor_collectives,
+  sailor_messages,
 };
 std::string_view name_of(Format format);
 std::optional<Format> parse_format(std::string_view name);

@@ -12,14 +12,10 @@
 namespace troupe::profiles {
 namespace {
 
+using Shape = ProfiledModel;
+
 /// Shapes of the profiled models. Sources: FASOP's and AMP's model settings;
-/// Sailor's llm_info.json, from whose parameter counts they follow.
-struct Shape {
-  const char* name;
-  int hidden, heads, head_dim, ffn;
-  bool gated;
-  int vocab, seq_len;
-};
+/// Sailor's llm_info.json, from whose parameter counts they follow; Llama 2.
 constexpr Shape kShapes[] = {
     {"gpt2XL", 1600, 16, 100, 6400, false, 50257, 1024},
     {"bert", 1024, 16, 64, 4096, false, 30522, 512},
@@ -29,17 +25,20 @@ constexpr Shape kShapes[] = {
     {"OPT-350", 1024, 16, 64, 4096, false, 50304, 2048},
     {"GPT-Neo-2.7", 2560, 20, 128, 10240, false, 50304, 2048},
     {"OPT-30", 7168, 56, 128, 28672, false, 50304, 2048},
-    {"LLAMA-3-8", 4096, 32, 128, 16384, true, 50304, 8192}};
+    {"LLAMA-3-8", 4096, 32, 128, 16384, true, 50304, 8192},
+    {"llama2-7b", 4096, 32, 128, 11008, true, 32000, 2048}};
 
-const Shape* shape_of(std::string_view name) {
+}  // namespace
+
+const ProfiledModel* profiled_model(std::string_view name) {
   for (const Shape& shape : kShapes) {
     if (shape.name == name) return &shape;
   }
   return nullptr;
 }
 
-LayerKey key_of(const Shape& s, Part part, int tp, int micro_batch,
-                kernels::DType dtype) {
+LayerKey profiled_key(const ProfiledModel& s, Part part, int tp,
+                      int micro_batch, kernels::DType dtype) {
   LayerKey key{.part = part,
                .hidden = s.hidden,
                .tp = tp,
@@ -57,6 +56,8 @@ LayerKey key_of(const Shape& s, Part part, int tp, int micro_batch,
   }
   return key;
 }
+
+namespace {
 
 struct Kind {
   Part part = Part::layer;
@@ -202,8 +203,8 @@ void add_profile(const Profile& p, const Shape& shape,
     }
     if (kind->part != Part::layer) values.resize(1);
     LayerRow row{.device = device,
-                 .key = key_of(shape, kind->part, p.tp, p.micro_batch,
-                               kernels::DType::fp16),
+                 .key = profiled_key(shape, kind->part, p.tp, p.micro_batch,
+                                     kernels::DType::fp16),
                  .time_s = median(values),
                  .spread = spread_of(values),
                  .samples = static_cast<int>(values.size())};
@@ -243,10 +244,10 @@ void add_sailor(const Sailor& in, int micro_batch, int tp, const Json& layers,
       in.gather.reject(place, "expected [forward, backward, update]");
       continue;
     }
-    LayerRow row{
-        .device = in.device,
-        .key = key_of(in.shape, part, tp, micro_batch, kernels::DType::fp32),
-        .time_s = (*at)[0].get<double>()};
+    LayerRow row{.device = in.device,
+                 .key = profiled_key(in.shape, part, tp, micro_batch,
+                                     kernels::DType::fp32),
+                 .time_s = (*at)[0].get<double>()};
     in.gather.add(row, place);
     row.key.backward = true;
     row.time_s = (*at)[1].get<double>();
@@ -282,7 +283,7 @@ Result<void> read_layer_profiles(const Json& json, const Json& scaling,
         gather.reject(where, *problem);
         continue;
       }
-      const Shape* shape = shape_of(p.model);
+      const Shape* shape = profiled_model(p.model);
       if (shape == nullptr) {
         gather.reject(where, "unknown model '" + excerpt(p.model) + "'");
         continue;
@@ -309,7 +310,7 @@ Result<void> read_sailor_layers(const Json& json, const Foreign& file,
                                 Gather& gather) {
   const std::filesystem::path path(file.path);
   const std::string model = path.parent_path().parent_path().filename();
-  const Shape* shape = shape_of(model);
+  const Shape* shape = profiled_model(model);
   if (shape == nullptr) {
     return fail(Fault::input,
                 fmt::format("{}: the folder two above names no known model "

@@ -55,6 +55,44 @@ Result<void> read_vtrain_allreduce(std::string_view text, const Foreign& file,
 /// accelerator.op.*.accurate_efficient_factor: efficiency by shape.
 Result<void> read_simumax(const Json& json, const Foreign& file,
                           Gather& gather);
+/// A PyTorch profiler trace: operators, and collectives of NCCL.
+Result<void> read_kineto(std::string_view text, const Foreign& file,
+                         Gather& gather);
+/// An SQLite export of Nsight Systems, opened by its path.
+Result<void> read_nsys(const Foreign& file, Gather& gather);
+/// What all_reduce_perf and its like print.
+Result<void> read_nccl_tests(std::string_view text, const Foreign& file,
+                             Gather& gather);
+
+/// Whether an object has Galvatron's keys of times.
+bool looks_like_galvatron(const Json& json);
+/// COLLECTIVE_size_RANKS_SIZEMB_time in ms.
+Result<void> read_galvatron_collectives(const Json& json, const Foreign& file,
+                                        Gather& gather);
+/// layernum[N]_bszB_seqS in ms.
+Result<void> read_galvatron_layers(const Json& json, const Foreign& file,
+                                   Gather& gather);
+
+/// Sailor's profiles by Aceso: products by operator name in us; collectives by
+/// size in MB and ms; bandwidths of messages.
+Result<void> read_sailor_operators(std::string_view text, const Foreign& file,
+                                   Gather& gather);
+Result<void> read_sailor_collectives(std::string_view text, const Foreign& file,
+                                     Gather& gather);
+Result<void> read_sailor_messages(std::string_view text, const Foreign& file,
+                                  Gather& gather);
+
+/// A model that other projects profiled, by their name; null when unknown.
+struct ProfiledModel {
+  const char* name;
+  int hidden, heads, head_dim, ffn;
+  bool gated;
+  int vocab, seq_len;
+};
+const ProfiledModel* profiled_model(std::string_view name);
+LayerKey profiled_key(const ProfiledModel& model, Part part, int tp,
+                      int micro_batch, kernels::DType dtype);
+
 /// [micro-batch][tp][layer] = [forward, backward, update] seconds.
 Result<void> read_sailor_layers(const Json& json, const Foreign& file,
                                 Gather& gather);

@@ -211,7 +211,7 @@ TEST(Ingest, AForcedFormatOnAnotherFileDoesNotCrash) {
       scratch.write("x_gpus4.csv", "a,b\n1,2\n"),
       scratch.write("OPT-350/V100-16/p.json", "{\"1\": 3, \"2\": [1]}"),
       scratch.write("e.csv", "")};
-  for (int f = 0; f <= static_cast<int>(Format::sailor_layers); ++f) {
+  for (int f = 0; f <= static_cast<int>(Format::sailor_messages); ++f) {
     for (const auto& file : files) {
       Database db = empty_database();
       const auto report =
