@@ -267,7 +267,9 @@ Case merge_case(bool first, Values& values) {
   return one;
 }
 
-std::vector<Attention> attentions(Values& values) {
+namespace {
+
+std::vector<Attention> problems_of_lengths() {
   std::vector<Attention> all;
   for (const std::int64_t dim : {64, 80, 96, 104, 128}) {
     for (const bool causal : {true, false}) {
@@ -293,6 +295,10 @@ std::vector<Attention> attentions(Values& values) {
                  .kv_heads = 1});
   all.push_back({.dim = 64, .q = {}, .kv = {}});
   all.push_back({.dim = 64, .q = {0}, .kv = {70}});
+  return all;
+}
+
+void add_problems_of_layout(std::vector<Attention>& all) {
   // Rows of 16 bytes with gaps, then rows that no copy of 16 bytes can read.
   all.push_back({.dim = 72,
                  .q = {65},
@@ -324,19 +330,28 @@ std::vector<Attention> attentions(Values& values) {
                  .kv_heads = 1,
                  .causal = false,
                  .wider = 9});
-  for (int i = 0; i < 4; ++i) {
-    Attention a;
-    a.dim = values.pick(1, 16) * 8;
-    a.kv_heads = values.pick(1, 2);
-    a.heads = a.kv_heads * values.pick(1, 3);
-    a.causal = values.pick(0, 1) == 1;
-    a.gap = values.pick(0, 2) * 4;
-    for (std::int64_t n = values.pick(1, 3); n > 0; --n) {
-      a.q.push_back(static_cast<int>(values.pick(0, 150)));
-      a.kv.push_back(static_cast<int>(values.pick(0, 150)));
-    }
-    all.push_back(a);
+}
+
+Attention chance_problem(Values& values) {
+  Attention a;
+  a.dim = values.pick(1, 16) * 8;
+  a.kv_heads = values.pick(1, 2);
+  a.heads = a.kv_heads * values.pick(1, 3);
+  a.causal = values.pick(0, 1) == 1;
+  a.gap = values.pick(0, 2) * 4;
+  for (std::int64_t n = values.pick(1, 3); n > 0; --n) {
+    a.q.push_back(static_cast<int>(values.pick(0, 150)));
+    a.kv.push_back(static_cast<int>(values.pick(0, 150)));
   }
+  return a;
+}
+
+}  // namespace
+
+std::vector<Attention> attentions(Values& values) {
+  std::vector<Attention> all = problems_of_lengths();
+  add_problems_of_layout(all);
+  for (int i = 0; i < 4; ++i) all.push_back(chance_problem(values));
   return all;
 }
 

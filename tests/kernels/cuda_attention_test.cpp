@@ -121,29 +121,30 @@ std::vector<T> normals(std::int64_t n, Values& values) {
   return {operand.values.begin(), operand.values.end()};
 }
 
-// Keys [0, 40) and [40, 110) in two rounds, then merged, are attention over
-// all keys; queries are the last 64, so the second round is causal.
-TEST(CudaAttention, MergedRoundsOfARingAreTheWhole) {
-  Values values(std::random_device{}());
-  const std::int64_t nq = 64, heads = 2, dim = 80, row = heads * dim;
-  const std::int32_t q_starts[] = {0, 64}, all_keys[] = {0, 110};
-  const auto q = normals<float>(nq * row, values);
-  const auto k = normals<float>(110 * row, values);
-  const auto v = normals<float>(110 * row, values);
-  std::vector<float> out(q.size()), lse(nq * heads), sum(q.size()),
-      sum_lse(lse.size());
-  const auto attend = [&](std::int32_t from, std::int32_t to, bool causal) {
-    const std::int32_t kv_starts[] = {from, to};
+// One sequence of 64 queries and some of 110 keys, and what comes of it.
+template <typename T>
+struct Ring {
+  static constexpr std::int64_t kQueries = 64, kKeys = 110, kHeads = 2,
+                                kDim = 80, kRow = kHeads * kDim;
+  std::vector<T> q, k, v;
+  std::vector<T> out = std::vector<T>(kQueries * kRow);
+  std::vector<T> lse = std::vector<T>(kQueries * kHeads);
+  std::vector<T> sum = out, sum_lse = lse;
+  std::int32_t q_starts[2] = {0, kQueries}, kv_starts[2] = {0, kKeys};
+
+  AttentionForward forward(std::int32_t from, std::int32_t to, bool causal) {
+    kv_starts[0] = from;
+    kv_starts[1] = to;
     AttentionForward call;
-    call.dtype = DType::fp32;
+    call.dtype = sizeof(T) == 8 ? DType::fp64 : DType::fp32;
     call.sizes = {.sequences = 1,
-                  .q_tokens = nq,
-                  .kv_tokens = 110,
-                  .max_q = nq,
+                  .q_tokens = kQueries,
+                  .kv_tokens = kKeys,
+                  .max_q = kQueries,
                   .max_kv = to - from,
-                  .heads = heads,
-                  .kv_heads = heads,
-                  .head_dim = dim,
+                  .heads = kHeads,
+                  .kv_heads = kHeads,
+                  .head_dim = kDim,
                   .causal = causal,
                   .q_starts = q_starts,
                   .kv_starts = kv_starts};
@@ -152,48 +153,44 @@ TEST(CudaAttention, MergedRoundsOfARingAreTheWhole) {
     call.v = v.data();
     call.out = out.data();
     call.lse = lse.data();
-    ASSERT_TRUE(cuda::launch(call, device(kHopper)));
-    const AttentionMerge merge{.dtype = DType::fp32,
-                               .tokens = nq,
-                               .heads = heads,
-                               .head_dim = dim,
-                               .first = from == 0,
-                               .out = out.data(),
-                               .out_lse = lse.data(),
-                               .sum = sum.data(),
-                               .lse = sum_lse.data()};
-    ASSERT_TRUE(cuda::launch(merge, device(kHopper)));
-  };
-  attend(0, 40, false);
-  attend(40, 110, true);
-
-  const std::vector<double> q2(q.begin(), q.end()), k2(k.begin(), k.end()),
-      v2(v.begin(), v.end());
-  std::vector<double> whole(q.size()), whole_lse(lse.size());
-  AttentionForward call;
-  call.dtype = DType::fp64;
-  call.sizes = {.sequences = 1,
-                .q_tokens = nq,
-                .kv_tokens = 110,
-                .max_q = nq,
-                .max_kv = 110,
-                .heads = heads,
-                .kv_heads = heads,
-                .head_dim = dim,
-                .q_starts = q_starts,
-                .kv_starts = all_keys};
-  call.q = q2.data();
-  call.k = k2.data();
-  call.v = v2.data();
-  call.out = whole.data();
-  call.lse = whole_lse.data();
-  ASSERT_TRUE(cpu::run(call));
-  // Sums of 110 terms below 5 in fp32: 5 * 2^-24 * (8 + 2 sqrt(110)).
-  for (std::size_t i = 0; i < whole.size(); ++i) {
-    ASSERT_NEAR(sum[i], whole[i], 9e-6) << i;
+    return call;
   }
-  for (std::size_t i = 0; i < whole_lse.size(); ++i) {
-    ASSERT_NEAR(sum_lse[i], whole_lse[i], 9e-6) << i;
+  AttentionMerge merge(bool first) {
+    return {.dtype = DType::fp32,
+            .tokens = kQueries,
+            .heads = kHeads,
+            .head_dim = kDim,
+            .first = first,
+            .out = out.data(),
+            .out_lse = lse.data(),
+            .sum = sum.data(),
+            .lse = sum_lse.data()};
+  }
+};
+
+// Keys [0, 40) and [40, 110) in two rounds, then merged, are attention over
+// all keys; queries are the last 64, so the second round is causal.
+TEST(CudaAttention, MergedRoundsOfARingAreTheWhole) {
+  Values values(std::random_device{}());
+  using Rounds = Ring<float>;
+  Rounds ring{normals<float>(Rounds::kQueries * Rounds::kRow, values),
+              normals<float>(Rounds::kKeys * Rounds::kRow, values),
+              normals<float>(Rounds::kKeys * Rounds::kRow, values)};
+  const cuda::Device gpu = device(kHopper);
+  ASSERT_TRUE(cuda::launch(ring.forward(0, 40, false), gpu));
+  ASSERT_TRUE(cuda::launch(ring.merge(true), gpu));
+  ASSERT_TRUE(cuda::launch(ring.forward(40, 110, true), gpu));
+  ASSERT_TRUE(cuda::launch(ring.merge(false), gpu));
+  Ring<double> whole{{ring.q.begin(), ring.q.end()},
+                     {ring.k.begin(), ring.k.end()},
+                     {ring.v.begin(), ring.v.end()}};
+  ASSERT_TRUE(cpu::run(whole.forward(0, 110, true)));
+  // Sums of 110 terms below 5 in fp32: 5 * 2^-24 * (8 + 2 sqrt(110)).
+  for (std::size_t i = 0; i < whole.out.size(); ++i) {
+    ASSERT_NEAR(ring.sum[i], whole.out[i], 9e-6) << i;
+  }
+  for (std::size_t i = 0; i < whole.lse.size(); ++i) {
+    ASSERT_NEAR(ring.sum_lse[i], whole.lse[i], 9e-6) << i;
   }
 }
 
