@@ -92,7 +92,9 @@ Result<void> read_sailor_operators(std::string_view text, const Foreign& file,
   }
   TRY(const std::string device, file.device(gpu_of(file)));
   Source source = source_of(file, gpu_of(file));
-  source.note = "products with their bias, forward, through PyTorch";
+  source.note =
+      "products with their bias, forward, through PyTorch; the launch bounds "
+      "small ones";
   gather.begin(std::move(source));
   const std::int64_t rows = std::int64_t{batch} * model->seq_len;
   const std::int64_t inner = std::int64_t{model->heads} * model->head_dim;
@@ -100,35 +102,37 @@ Result<void> read_sailor_operators(std::string_view text, const Foreign& file,
     std::string_view name;
     std::int64_t n, k;
   };
-  const Product products[] = {{"enc-attention-qkv", 3 * inner, model->hidden},
-                              {"enc-attention-dense", model->hidden, inner},
-                              {"enc-MLP-GEMM-1", model->ffn, model->hidden},
-                              {"enc-MLP-GEMM-2", model->hidden, model->ffn}};
-  each_line(text, file, [&](const auto& cells, const std::string& where) {
-    const Product* found = nullptr;
-    for (const Product& p : products) {
-      if (!cells.empty() && p.name == cells[0]) found = &p;
-    }
-    double micros = 0;
-    if (cells.size() < 2 || !from_text(cells[1], micros)) {
-      return gather.reject(where, "the forward time is no number");
-    }
-    if (found == nullptr) {
-      return gather.reject(
-          where, excerpt(cells[0]) + ": not one operator of those here");
-    }
-    if (tp > 1) {
-      return gather.reject(where,
-                           "with tp over 1 the time may hold a "
-                           "collective");
-    }
-    OperatorRow row;
-    row.device = device;
-    row.op = kernels::gemm(rows, found->n, found->k, *dtype);
-    row.time_s = rounded(micros * 1e-6, 7);
-    gather.add(std::move(row), where);
-  });
-  return {};
+  // Not that of Q, K and V: it also splits them into heads.
+  {"enc-attention-dense", model->hidden, inner},
+      {"enc-MLP-GEMM-1", model->ffn, model->hidden}, {
+    "enc-MLP-GEMM-2", model->hidden, model->ffn
+  }
+};
+each_line(text, file, [&](const auto& cells, const std::string& where) {
+  const Product* found = nullptr;
+  for (const Product& p : products) {
+    if (!cells.empty() && p.name == cells[0]) found = &p;
+  }
+  double micros = 0;
+  if (cells.size() < 2 || !from_text(cells[1], micros)) {
+    return gather.reject(where, "the forward time is no number");
+  }
+  if (found == nullptr) {
+    return gather.reject(
+        where, excerpt(cells[0]) + ": not one operator of those here");
+  }
+  if (tp > 1) {
+    return gather.reject(where,
+                         "with tp over 1 the time may hold a "
+                         "collective");
+  }
+  OperatorRow row;
+  row.device = device;
+  row.op = kernels::gemm(rows, found->n, found->k, *dtype);
+  row.time_s = rounded(micros * 1e-6, 7);
+  gather.add(std::move(row), where);
+});
+return {};
 }
 
 Result<void> read_sailor_collectives(std::string_view text, const Foreign& file,

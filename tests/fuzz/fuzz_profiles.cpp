@@ -18,5 +18,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data,
   const std::string_view text(reinterpret_cast<const char*>(data), size);
   if (!troupe::write_file(path, text)) return 0;
   (void)troupe::profiles::ingest(*database, path);
+  // Files that name no device.
+  (void)troupe::profiles::ingest(*database, path, {.device = "t4"});
   return 0;
 }

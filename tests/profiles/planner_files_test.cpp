@@ -155,18 +155,19 @@ TEST(SailorOperators, ProductsWithoutTensorParallelism) {
   const std::string text =
       "op_name,forward-compute,backward-compute\n"
       "enc-attention-qkv,386.131,385.296\n"
+      "enc-attention-dense,120.699,121.766\n"
       "enc-MLP-gelu,93.669,186.074\nbroken\n";
   const std::string folder = "V100-16/profiled-data-fp16/OPT-350_mbs2_";
   Database db = empty_database();
   const IngestReport report =
       value_of(ingest(db, scratch.write(folder + "tp1_algo0.csv", text)));
   EXPECT_EQ(report.inserted, 1);
-  EXPECT_EQ(report.rejected, 2);
+  EXPECT_EQ(report.rejected, 3);
   const auto rows =
       value_of(db.operators_of("v100-sxm-16", kernels::OpKind::gemm));
   ASSERT_EQ(rows.size(), 1U);
-  EXPECT_EQ(rows[0].op, kernels::gemm(4096, 3072, 1024, kernels::DType::fp16));
-  EXPECT_DOUBLE_EQ(rows[0].time_s, 386.131e-6);
+  EXPECT_EQ(rows[0].op, kernels::gemm(4096, 1024, 1024, kernels::DType::fp16));
+  EXPECT_DOUBLE_EQ(rows[0].time_s, 120.699e-6);
   EXPECT_EQ(value_of(ingest(db, scratch.write(folder + "tp2_algo0.csv", text)))
                 .inserted,
             0);
