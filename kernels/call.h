@@ -59,7 +59,7 @@ struct AttentionSizes {
 };
 struct AttentionForward {
   DType dtype = DType::bf16;
-  AttentionSizes sizes;
+  AttentionSizes sizes{};
   const void* q = nullptr;
   const void* k = nullptr;
   const void* v = nullptr;
@@ -71,7 +71,7 @@ struct AttentionForward {
 /// Shapes: as forward; d_out like out, dq like q, dk and dv like k.
 struct AttentionBackward {
   DType dtype = DType::bf16;
-  AttentionSizes sizes;
+  AttentionSizes sizes{};
   const void* q = nullptr;
   const void* k = nullptr;
   const void* v = nullptr;

@@ -17,7 +17,9 @@ target_compile_options(troupe_kernels_on_host PRIVATE
   -Wall -Wextra -Werror -Wno-unknown-pragmas -O1)
 
 set(cuda_on_host_tests cuda_on_host/machine_test.cpp)
-if(EXISTS ${PROJECT_SOURCE_DIR}/kernels/cpu.h)
+if(EXISTS ${PROJECT_SOURCE_DIR}/kernels/cpu.h AND
+   EXISTS ${CMAKE_CURRENT_SOURCE_DIR}/cuda_operator_cases.cpp AND
+   EXISTS ${CMAKE_CURRENT_SOURCE_DIR}/cuda_gemm_cases.cpp)
   list(APPEND cuda_on_host_tests cuda_on_host_test.cpp cuda_compare.cpp
     cuda_operator_cases.cpp cuda_gemm_cases.cpp cuda_attention_cases.cpp)
 endif()
