@@ -3,21 +3,10 @@
 #include <algorithm>
 
 #include "base/match.h"
+#include "kernels/scratch.h"
 
 namespace troupe::kernels {
 namespace {
-
-// Column sums are first summed by groups of rows; the groups are fixed by the
-// sizes, so that the result does not depend on the machine.
-constexpr std::int64_t kRowsPerGroup = 64;
-constexpr std::int64_t kMostGroups = 512;
-// Blocks of a whole-array sum.
-constexpr std::int64_t kSumBlocks = 1024;
-
-std::int64_t groups(std::int64_t rows) {
-  return std::clamp<std::int64_t>((rows + kRowsPerGroup - 1) / kRowsPerGroup, 1,
-                                  kMostGroups);
-}
 
 OpShape rows_shape(OpKind kind, std::int64_t rows, std::int64_t columns,
                    DType dtype) {
@@ -69,16 +58,16 @@ Bytes workspace(const Call& call) {
                                        (c.sizes.head_dim + 1));
             },
             [&](const NormBackward& c) {
-              return bytes(c.dtype) * (2 * groups(c.rows) * c.columns);
+              return bytes(c.dtype) *
+                     (2 * column_sum_groups(c.rows) * c.columns);
             },
             [&](const BiasGradient& c) {
-              return bytes(c.dtype) * (groups(c.rows) * c.columns);
+              return bytes(c.dtype) * (column_sum_groups(c.rows) * c.columns);
             },
             [&](const EmbeddingBackward& c) {
-              // Tokens sorted by row, with where they stood, twice.
-              return Bytes{4 * 4 * c.rows + 1024};
+              return Bytes{8 * sort_slots(c.rows)};
             },
-            [&](const SquareSum&) { return Bytes{8 * kSumBlocks}; },
+            [&](const SquareSum&) { return Bytes{8 * kSumParts}; },
             [](const auto&) { return Bytes{}; }},
       call);
 }

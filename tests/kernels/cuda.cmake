@@ -9,8 +9,7 @@ list(TRANSFORM TROUPE_CUDA_LAUNCH PREPEND ${PROJECT_SOURCE_DIR}/kernels/cuda/)
 add_library(troupe_kernels_on_host OBJECT ${TROUPE_CUDA_KERNELS}
   ${TROUPE_CUDA_LAUNCH} cuda_on_host/fibre.cpp cuda_on_host/machine.cpp
   cuda_on_host/matrix.cpp)
-set_source_files_properties(${TROUPE_CUDA_KERNELS} PROPERTIES
-  LANGUAGE CXX COMPILE_OPTIONS "-xc++")
+set_source_files_properties(${TROUPE_CUDA_KERNELS} PROPERTIES LANGUAGE CXX)
 target_include_directories(troupe_kernels_on_host PUBLIC ${PROJECT_SOURCE_DIR})
 target_link_libraries(troupe_kernels_on_host PRIVATE tl::expected)
 target_compile_options(troupe_kernels_on_host PRIVATE
@@ -21,7 +20,8 @@ if(EXISTS ${PROJECT_SOURCE_DIR}/kernels/cpu.h AND
    EXISTS ${CMAKE_CURRENT_SOURCE_DIR}/cuda_operator_cases.cpp AND
    EXISTS ${CMAKE_CURRENT_SOURCE_DIR}/cuda_gemm_cases.cpp)
   list(APPEND cuda_on_host_tests cuda_on_host_test.cpp cuda_compare.cpp
-    cuda_operator_cases.cpp cuda_gemm_cases.cpp cuda_attention_cases.cpp)
+    cuda_operator_cases.cpp cuda_gemm_cases.cpp cuda_attention_cases.cpp
+    cuda_attention_test.cpp)
 endif()
 troupe_test(kernels_on_host
   SOURCES ${cuda_on_host_tests} $<TARGET_OBJECTS:troupe_kernels_on_host>

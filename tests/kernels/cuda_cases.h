@@ -28,8 +28,8 @@ enum class Role : std::uint8_t { in, out, in_out };
 struct Operand {
   Kind kind = Kind::value;
   Role role = Role::in;
-  std::vector<double> values;         ///< what it holds; its size for `out`
-  std::vector<std::int32_t> indices;  ///< of Kind::index
+  std::vector<double> values{};         ///< what it holds; its size for `out`
+  std::vector<std::int32_t> indices{};  ///< of Kind::index
 };
 
 /// Makes the call once its operands have addresses (null for an empty one).
@@ -45,6 +45,9 @@ struct Case {
   /// Roundings to dtype before the last one (probabilities in bf16), and
   /// what the formula itself loses (cancellation), as a relative error.
   double extra = 0;
+  /// Size of the terms that an output is the difference of: errors of smaller
+  /// outputs are measured against this.
+  double floor = 0;
 };
 
 /// Operand bytes in host memory, exactly as large as the operands.
@@ -54,11 +57,11 @@ using Perform = std::function<Result<void>(
     Memory& operands, const std::function<Call(std::span<void* const>)>&)>;
 
 struct Outcome {
-  std::string name;
+  std::string name{};
   DType dtype = DType::bf16;
   double error = 0;      ///< largest norm(out - ref) / norm(ref) of an output
   double tolerance = 0;  ///< of that output
-  std::string note;      ///< why not ok; empty when ok
+  std::string note{};    ///< why not ok; empty when ok
   bool ok() const { return note.empty(); }
 };
 

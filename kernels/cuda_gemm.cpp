@@ -1,0 +1,172 @@
+// Matrix products: which algorithm, and remembering it.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <cstdio>
+#include <sstream>
+
+#include "kernels/cuda.h"
+#include "kernels/cuda/launch.h"
+#include "kernels/cuda/state.h"
+
+namespace troupe::kernels::cuda {
+namespace {
+
+// Each candidate runs once to warm up and then this often.
+constexpr int kTimedRuns = 5;
+
+Result<double> time_of(const Gemm& call, const LtAlgorithm& algorithm,
+                       Context& context) {
+  auto& state = context.state();
+  const auto once = [&] {
+    return state.lt->multiply(call, algorithm, state.workspace.data(),
+                              context.stream());
+  };
+  TRY_DO(once());
+  TRY(const Event before, context.event());
+  TRY(const Event after, context.event());
+  std::array<double, kTimedRuns> seconds{};
+  for (double& one : seconds) {
+    TRY_DO(context.record(before));
+    TRY_DO(once());
+    TRY_DO(context.record(after));
+    TRY(one, context.elapsed(before, after));
+  }
+  std::sort(seconds.begin(), seconds.end());
+  return seconds[kTimedRuns / 2];
+}
+
+// The fastest of the candidates, run on the call's own operands. An
+// accumulating product is timed into memory of its own.
+Result<LtAlgorithm> fastest(const Gemm& call, std::vector<LtAlgorithm> all,
+                            Context& context) {
+  Gemm trial = call;
+  const std::int64_t ldc = key_of(call).ldc;
+  const Bytes size{size_of(call.out).v * call.batch * call.m * ldc};
+  TRY(const Buffer own, context.allocate(size));
+  TRY_DO(context.fill(own.data(), 0, size));
+  trial.c = own.data();
+  LtAlgorithm best = all.front();
+  for (LtAlgorithm& one : all) {
+    const auto seconds = time_of(trial, one, context);
+    if (!seconds) continue;  // a suggestion that does not run is no candidate
+    one.seconds = *seconds;
+    if (best.seconds == 0 || one.seconds < best.seconds) best = one;
+  }
+  return best;
+}
+
+Result<void> open(Context& context) {
+  auto& state = context.state();
+  if (state.lt != nullptr) return {};
+  TRY(auto lt, Lt::open());
+  TRY(state.workspace, context.allocate(state.choice.workspace));
+  state.lt = std::move(lt);
+  return {};
+}
+
+// Nothing where the library has no way.
+Result<const LtAlgorithm*> algorithm_for(const Gemm& call, Context& context) {
+  auto& state = context.state();
+  const GemmKey key = key_of(call);
+  if (const auto at = state.algorithms.find(key);
+      at != state.algorithms.end()) {
+    return &at->second;
+  }
+  TRY(auto all,
+      state.lt->suggest(call, state.choice.candidates, state.choice.workspace));
+  if (all.empty()) return nullptr;
+  LtAlgorithm chosen = all.front();
+  if (state.choice.candidates > 1) {
+    TRY(chosen, fastest(call, std::move(all), context));
+  }
+  return &state.algorithms.emplace(key, chosen).first->second;
+}
+
+bool by_library(const Gemm& call) {
+  const bool types = call.dtype == DType::bf16 || call.dtype == DType::fp32 ||
+                     call.dtype == DType::tf32;
+  // The library has no product of bf16 into fp32 with a bf16 bias.
+  return types && call.k > 0 &&
+         (call.bias == nullptr || call.out == call.dtype);
+}
+
+}  // namespace
+
+Result<void> run_gemm(const Gemm& call, Context& context) {
+  if (call.m == 0 || call.n == 0 || call.batch == 0) return {};
+  auto& state = context.state();
+  if (state.choice.own_kernel || !by_library(call)) {
+    return launch(call, context.device());
+  }
+  TRY_DO(open(context));
+  TRY(const LtAlgorithm* algorithm, algorithm_for(call, context));
+  if (algorithm == nullptr) return launch(call, context.device());
+  return state.lt->multiply(call, *algorithm, state.workspace.data(),
+                            context.stream());
+}
+
+// A line: "gemm-choice 1; GPU; version; key; workspace; seconds; algorithm".
+std::string Context::choices() const {
+  if (state_->lt == nullptr) return {};
+  std::string out;
+  for (const auto& [key, chosen] : state_->algorithms) {
+    if (chosen.seconds == 0) continue;
+    out += fmt::format("gemm-choice 1;{};{};{};{};{:.9g};", state_->gpu,
+                       state_->lt->version(), to_string(key), chosen.workspace,
+                       chosen.seconds);
+    for (const std::uint64_t word : chosen.algorithm.data) {
+      out += fmt::format("{:016x}", word);
+    }
+    out += '\n';
+  }
+  return out;
+}
+
+namespace {
+
+// Nothing for a line that is not of this GPU and library, or is damaged.
+std::optional<std::pair<GemmKey, LtAlgorithm>> parse_choice(
+    const std::string& line, const std::string& start, Bytes most) {
+  if (!line.starts_with(start)) return std::nullopt;
+  std::istringstream in(line.substr(start.size()));
+  std::string key_text, workspace, seconds, words;
+  std::getline(in, key_text, ';');
+  std::getline(in, workspace, ';');
+  std::getline(in, seconds, ';');
+  std::getline(in, words);
+  const auto key = parse_gemm_key(key_text);
+  LtAlgorithm algorithm;
+  if (!key || words.size() != 16 * std::size(algorithm.algorithm.data) ||
+      std::sscanf(workspace.c_str(), "%zu", &algorithm.workspace) != 1 ||
+      std::sscanf(seconds.c_str(), "%lf", &algorithm.seconds) != 1 ||
+      algorithm.workspace > static_cast<std::size_t>(most.v) ||
+      !(algorithm.seconds > 0)) {
+    return std::nullopt;
+  }
+  for (std::size_t i = 0; i < std::size(algorithm.algorithm.data); ++i) {
+    unsigned long long word = 0;
+    if (std::sscanf(words.substr(16 * i, 16).c_str(), "%16llx", &word) != 1) {
+      return std::nullopt;
+    }
+    algorithm.algorithm.data[i] = word;
+  }
+  return std::pair(*key, algorithm);
+}
+
+}  // namespace
+
+Result<void> Context::load_choices(std::string_view text) {
+  TRY_DO(open(*this));
+  const std::string start =
+      fmt::format("gemm-choice 1;{};{};", state_->gpu, state_->lt->version());
+  std::istringstream lines{std::string(text)};
+  for (std::string line; std::getline(lines, line);) {
+    const auto choice = parse_choice(line, start, state_->choice.workspace);
+    if (choice) state_->algorithms.insert(*choice);
+  }
+  return {};
+}
+
+}  // namespace troupe::kernels::cuda
