@@ -103,36 +103,34 @@ Result<void> read_sailor_operators(std::string_view text, const Foreign& file,
     std::int64_t n, k;
   };
   // Not that of Q, K and V: it also splits them into heads.
-  {"enc-attention-dense", model->hidden, inner},
-      {"enc-MLP-GEMM-1", model->ffn, model->hidden}, {
-    "enc-MLP-GEMM-2", model->hidden, model->ffn
-  }
-};
-each_line(text, file, [&](const auto& cells, const std::string& where) {
-  const Product* found = nullptr;
-  for (const Product& p : products) {
-    if (!cells.empty() && p.name == cells[0]) found = &p;
-  }
-  double micros = 0;
-  if (cells.size() < 2 || !from_text(cells[1], micros)) {
-    return gather.reject(where, "the forward time is no number");
-  }
-  if (found == nullptr) {
-    return gather.reject(
-        where, excerpt(cells[0]) + ": not one operator of those here");
-  }
-  if (tp > 1) {
-    return gather.reject(where,
-                         "with tp over 1 the time may hold a "
-                         "collective");
-  }
-  OperatorRow row;
-  row.device = device;
-  row.op = kernels::gemm(rows, found->n, found->k, *dtype);
-  row.time_s = rounded(micros * 1e-6, 7);
-  gather.add(std::move(row), where);
-});
-return {};
+  const Product products[] = {{"enc-attention-dense", model->hidden, inner},
+                              {"enc-MLP-GEMM-1", model->ffn, model->hidden},
+                              {"enc-MLP-GEMM-2", model->hidden, model->ffn}};
+  each_line(text, file, [&](const auto& cells, const std::string& where) {
+    const Product* found = nullptr;
+    for (const Product& p : products) {
+      if (!cells.empty() && p.name == cells[0]) found = &p;
+    }
+    double micros = 0;
+    if (cells.size() < 2 || !from_text(cells[1], micros)) {
+      return gather.reject(where, "the forward time is no number");
+    }
+    if (found == nullptr) {
+      return gather.reject(
+          where, excerpt(cells[0]) + ": not one operator of those here");
+    }
+    if (tp > 1) {
+      return gather.reject(where,
+                           "with tp over 1 the time may hold a "
+                           "collective");
+    }
+    OperatorRow row;
+    row.device = device;
+    row.op = kernels::gemm(rows, found->n, found->k, *dtype);
+    row.time_s = rounded(micros * 1e-6, 7);
+    gather.add(std::move(row), where);
+  });
+  return {};
 }
 
 Result<void> read_sailor_collectives(std::string_view text, const Foreign& file,

@@ -248,7 +248,7 @@ TEST(PeerFiles, AreReadTwiceWithTheSameRows) {
     SKIP_WITHOUT(path);
     Database db = empty_database();
     const IngestReport first = value_of(ingest(db, path, {.device = device}));
-    EXPECT_GT(first.inserted, 3) << name;
+    EXPECT_GE(first.inserted, 3) << name;  // three products
     const IngestReport again = value_of(ingest(db, path, {.device = device}));
     EXPECT_EQ(again.inserted, 0);
     EXPECT_EQ(again.unchanged, first.inserted);
