@@ -6,7 +6,9 @@
 // `dtype` is the type of the operands; statistics, and whatever is said to be
 // of type S, are fp32 (fp64 where dtype is fp64). Sums run in S at least.
 // Indices (tokens, positions, sequence starts) are int32.
-// Outputs do not overlap inputs unless said.
+// Outputs do not overlap inputs unless said. An operand without elements may
+// be null. What rounds to bf16 rounds once, to nearest even. NaN operands give
+// NaN results.
 #pragma once
 
 #include <array>
@@ -21,7 +23,8 @@ namespace troupe::kernels {
 DType statistics_type(DType type);
 
 /// C(m,n) = A(m,k) B(k,n) [+ bias(n)] [+ C], for each of `batch` products.
-/// Transposed operands are stored (k,m) and (n,k).
+/// Transposed operands are stored (k,m) and (n,k). The products' operands lie
+/// one after the other: stored rows times row stride apart; bias serves all.
 struct Gemm {
   DType dtype = DType::bf16;
   DType out = DType::bf16;  ///< of C: dtype, or S (gradient sums)
@@ -45,11 +48,11 @@ struct Gemm {
 ///         last ones of its keys: query j of nq sees key t of nk when
 ///         t <= j + nk - nq. A query without any key gives 0 and lse -inf.
 ///         heads is a multiple of kv_heads; head h reads kv head
-///         h / (heads / kv_heads).
+///         h / (heads / kv_heads). Tokens of no sequence are left alone.
 struct AttentionSizes {
   std::int64_t sequences = 0;
   std::int64_t q_tokens = 0, kv_tokens = 0;  ///< of all sequences
-  std::int64_t max_q = 0, max_kv = 0;        ///< longest sequence, both sides
+  std::int64_t max_q = 0, max_kv = 0;        ///< no sequence is longer
   std::int64_t heads = 0, kv_heads = 0, head_dim = 0;
   std::int64_t q_ld = 0, kv_ld = 0, out_ld = 0;  ///< elements per token
   bool causal = true;
@@ -128,7 +131,8 @@ struct NormBackward {
 };
 
 /// Rotary positions, in place: pairs (i, i + head_dim/2) of every head turn by
-/// position * base^(-2i/head_dim); `inverse` turns back (the gradient).
+/// position * base^(-2i/head_dim): (x, y) becomes (x cos - y sin, y cos +
+/// x sin). `inverse` turns back (the gradient). head_dim is even.
 /// Shapes: data (tokens, heads, head_dim), `ld` elements per token.
 struct Rotary {
   DType dtype = DType::bf16;
@@ -143,7 +147,7 @@ enum class Pointwise : std::uint8_t {
   silu,       ///< x / (1 + exp(-x))
   gelu,       ///< x Phi(x), by erf
   gelu_tanh,  ///< its tanh approximation
-  relu,
+  relu,       ///< its slope at 0 is 0
 };
 /// out = f(in), or f(gate) * up where gated: a row of `in` is then the gate's
 /// columns followed by the up projection's.
@@ -217,7 +221,7 @@ struct EmbeddingBackward {
 ///         maximum, sum, target (rows).
 /// Model:  maximum of the row's logits here, sum of exp(logit - maximum),
 ///         target: the label's logit if it is in [first, first + columns),
-///         else 0.
+///         else 0. Without columns: -inf, 0 and 0.
 struct CrossEntropyForward {
   DType dtype = DType::bf16;
   std::int64_t rows = 0, columns = 0, first = 0, ld = 0;
@@ -229,7 +233,8 @@ struct CrossEntropyForward {
 };
 /// Joins the statistics of `shards` vocabulary shards.
 /// Shapes: maximum, sum, target (shards, rows); lse, loss (rows), of type S.
-/// Model:  loss = lse - target; 0 where the label is < 0.
+/// Model:  loss = lse - target; 0 where the label is < 0. Labels lie in some
+///         shard: nothing here can tell.
 struct CrossEntropyMerge {
   DType dtype = DType::bf16;  ///< fp64 or not decides S
   std::int64_t rows = 0, shards = 1;
@@ -303,6 +308,7 @@ struct Cast {
 /// Copies a block of up to four dimensions between strided arrays: slices,
 /// concatenations and transposes of resharding.
 /// Shapes: element (i0, i1, i2, i3) is at the sum of i * stride, elements.
+///         Strides are not negative and no two elements share a target.
 struct CopyBlock {
   DType dtype = DType::bf16;
   std::array<std::int64_t, 4> size{1, 1, 1, 1};

@@ -105,7 +105,7 @@ TEST(CpuBadCall, OfAttention) {
   refused([](auto& c) { c.k = nullptr; }, "k is null");
 }
 
-TEST(CpuBadCall, OfAnyOtherOperator) {
+TEST(CpuBadCall, OfNormsAndRotary) {
   const DType d = DType::fp64;
   double* const x = memory;
   expect_refused(AttentionBackward{.dtype = d,
@@ -147,6 +147,11 @@ TEST(CpuBadCall, OfAnyOtherOperator) {
                         .positions = indices,
                         .data = x},
                  "rotary", "base is 0");
+}
+
+TEST(CpuBadCall, OfPointwiseOperatorsAndEmbeddings) {
+  const DType d = DType::fp64;
+  double* const x = memory;
   expect_refused(ActivationForward{.dtype = d, .rows = 1, .columns = -4},
                  "activation_forward", "columns is -4");
   expect_refused(
@@ -168,6 +173,11 @@ TEST(CpuBadCall, OfAnyOtherOperator) {
                                    .d_out = x,
                                    .d_table = x},
                  "embedding_backward", "tokens is null");
+}
+
+TEST(CpuBadCall, OfTheLossAndTheOptimizer) {
+  const DType d = DType::fp64;
+  double* const x = memory;
   expect_refused(
       CrossEntropyForward{.dtype = d, .rows = 1, .columns = 4, .ld = 3},
       "cross_entropy_forward", "ld is 3");
@@ -188,6 +198,11 @@ TEST(CpuBadCall, OfAnyOtherOperator) {
                  "sum is null");
   expect_refused(ClipFactor{.dtype = d, .limit = NAN, .sum = x, .clip = x},
                  "clip_factor", "limit is nan");
+}
+
+TEST(CpuBadCall, OfCopies) {
+  const DType d = DType::fp64;
+  double* const x = memory;
   expect_refused(Cast{.from = d, .to = DType::fp16, .elements = 1}, "cast",
                  "to is fp16");
   expect_refused(

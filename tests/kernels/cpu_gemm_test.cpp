@@ -11,89 +11,102 @@ namespace troupe::kernels {
 namespace {
 
 using testing::Draw;
-using testing::Guarded;
 
-// A product with everything that may vary; operands hold values of type T.
+// A product with everything that may vary.
 struct Problem {
   std::int64_t m = 1, n = 1, k = 1, batch = 1, gap = 0;
   bool ta = false, tb = false, bias = false, accumulate = false;
 };
 
-// What C should be, in double, from operands of any type. `sizes` gets the
-// sum of |a||b| of each element: the scale of its rounding.
+double real(double x) { return x; }
+double real(Bf16 x) { return static_cast<double>(static_cast<float>(x)); }
+
+template <typename T>
+std::vector<T> drawn(std::uint64_t seed, std::int64_t n) {
+  std::vector<T> values;
+  for (const double x : Draw(seed).normal(n)) {
+    values.push_back(static_cast<T>(static_cast<float>(x)));
+  }
+  return values;
+}
+
+// Operands of type T with a C of type Out before the call.
+template <typename T, typename Out>
+struct Operands {
+  std::int64_t a_rows, b_rows, lda, ldb, ldc;
+  std::vector<T> a, b, bias;
+  std::vector<Out> c;
+
+  explicit Operands(const Problem& p)
+      : a_rows(p.ta ? p.k : p.m),
+        b_rows(p.tb ? p.n : p.k),
+        lda((p.ta ? p.m : p.k) + p.gap),
+        ldb((p.tb ? p.k : p.n) + p.gap),
+        ldc(p.n + p.gap),
+        a(drawn<T>(1, p.batch * a_rows * lda)),
+        b(drawn<T>(2, p.batch * b_rows * ldb)),
+        bias(drawn<T>(3, p.n)),
+        c(static_cast<std::size_t>(p.batch * p.m * ldc),
+          static_cast<Out>(p.accumulate ? 0.5F : NAN)) {}
+
+  Gemm call(const Problem& p, DType dtype, DType out) {
+    const bool packed = p.gap == 0;
+    return {.dtype = dtype,
+            .out = out,
+            .m = p.m,
+            .n = p.n,
+            .k = p.k,
+            .batch = p.batch,
+            .transpose_a = p.ta,
+            .transpose_b = p.tb,
+            .accumulate = p.accumulate,
+            .lda = packed ? 0 : lda,
+            .ldb = packed ? 0 : ldb,
+            .ldc = packed ? 0 : ldc,
+            .a = a.data(),
+            .b = b.data(),
+            .bias = p.bias ? bias.data() : nullptr,
+            .c = c.data()};
+  }
+  double a_at(const Problem& p, std::int64_t z, std::int64_t i,
+              std::int64_t q) const {
+    const std::int64_t at = p.ta ? q * lda + i : i * lda + q;
+    return real(a[static_cast<std::size_t>(z * a_rows * lda + at)]);
+  }
+  double b_at(const Problem& p, std::int64_t z, std::int64_t q,
+              std::int64_t j) const {
+    const std::int64_t at = p.tb ? j * ldb + q : q * ldb + j;
+    return real(b[static_cast<std::size_t>(z * b_rows * ldb + at)]);
+  }
+};
+
+// Any order of k + 2 sums errs by at most (k + 2) units of the sum of sizes;
+// the last rounding by `out_unit` of the result.
 template <typename T, typename Out>
 void expect_product(const Problem& p, DType dtype, DType out, double unit,
                     double out_unit) {
-  Draw draw(7);
-  const std::int64_t a_rows = p.ta ? p.k : p.m, a_row = p.ta ? p.m : p.k;
-  const std::int64_t b_rows = p.tb ? p.n : p.k, b_row = p.tb ? p.k : p.n;
-  const auto typed = [&](std::int64_t n) {
-    std::vector<T> values;
-    for (const double x : draw.normal(n)) {
-      values.push_back(static_cast<T>(static_cast<float>(x)));
+  Operands<T, Out> x(p);
+  const std::vector<Out> before = x.c;
+  testing::run_or_fail(x.call(p, dtype, out));
+  for (std::int64_t at = 0; at < p.batch * p.m * x.ldc; ++at) {
+    const auto where = static_cast<std::size_t>(at);
+    const std::int64_t row = at / x.ldc, j = at % x.ldc;
+    const std::int64_t z = row / p.m, i = row % p.m;
+    if (j >= p.n) {  // the gap stays as it was
+      EXPECT_EQ(std::memcmp(&x.c[where], &before[where], sizeof(Out)), 0);
+      continue;
     }
-    return values;
-  };
-  const auto a = typed(p.batch * a_rows * (a_row + p.gap));
-  const auto b = typed(p.batch * b_rows * (b_row + p.gap));
-  const auto bias = typed(p.n);
-  const std::int64_t ldc = p.n + p.gap;
-  std::vector<Out> c(static_cast<std::size_t>(p.batch * p.m * ldc),
-                     static_cast<Out>(p.accumulate ? 0.5F : NAN));
-  std::vector<Out> before = c;
-  testing::run_or_fail(Gemm{.dtype = dtype,
-                            .out = out,
-                            .m = p.m,
-                            .n = p.n,
-                            .k = p.k,
-                            .batch = p.batch,
-                            .transpose_a = p.ta,
-                            .transpose_b = p.tb,
-                            .accumulate = p.accumulate,
-                            .lda = p.gap > 0 ? a_row + p.gap : 0,
-                            .ldb = p.gap > 0 ? b_row + p.gap : 0,
-                            .ldc = p.gap > 0 ? ldc : 0,
-                            .a = a.data(),
-                            .b = b.data(),
-                            .bias = p.bias ? bias.data() : nullptr,
-                            .c = c.data()});
-  const auto real = [](auto x) {
-    if constexpr (std::is_same_v<decltype(x), Bf16>) {
-      return static_cast<double>(static_cast<float>(x));
-    } else {
-      return static_cast<double>(x);
+    double want = p.accumulate ? 0.5 : 0, size = 1;
+    if (p.bias) want += real(x.bias[static_cast<std::size_t>(j)]);
+    for (std::int64_t q = 0; q < p.k; ++q) {
+      const double term = x.a_at(p, z, i, q) * x.b_at(p, z, q, j);
+      want += term;
+      size += std::fabs(term);
     }
-  };
-  const auto at = [&](const std::vector<T>& x, bool t, std::int64_t base,
-                      std::int64_t ld, std::int64_t i, std::int64_t j) {
-    return real(
-        x[static_cast<std::size_t>(base + (t ? j * ld + i : i * ld + j))]);
-  };
-  const std::int64_t lda = a_row + p.gap, ldb = b_row + p.gap;
-  for (std::int64_t z = 0; z < p.batch; ++z) {
-    for (std::int64_t i = 0; i < p.m; ++i) {
-      for (std::int64_t j = 0; j < ldc; ++j) {
-        const auto where = static_cast<std::size_t>((z * p.m + i) * ldc + j);
-        if (j >= p.n) {  // the gap stays as it was
-          EXPECT_EQ(std::memcmp(&c[where], &before[where], sizeof(Out)), 0);
-          continue;
-        }
-        double want = p.accumulate ? 0.5 : 0, size = 1;
-        if (p.bias) want += real(bias[static_cast<std::size_t>(j)]);
-        for (std::int64_t q = 0; q < p.k; ++q) {
-          const double term = at(a, p.ta, z * a_rows * lda, lda, i, q) *
-                              at(b, p.tb, z * b_rows * ldb, ldb, q, j);
-          want += term;
-          size += std::fabs(term);
-        }
-        // Any order of k + 2 sums errs by at most (k + 2) units of the sum
-        // of sizes; the last rounding by out_unit of the result.
-        const double bound = static_cast<double>(p.k + 2) * unit * size +
-                             out_unit * std::fabs(want);
-        ASSERT_NEAR(real(c[where]), want, bound)
-            << i << "," << j << " of " << p.m << "x" << p.n << "x" << p.k;
-      }
-    }
+    const double bound =
+        static_cast<double>(p.k + 2) * unit * size + out_unit * std::fabs(want);
+    ASSERT_NEAR(real(x.c[where]), want, bound)
+        << i << "," << j << " of " << p.m << "x" << p.n << "x" << p.k;
   }
 }
 
