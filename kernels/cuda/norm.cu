@@ -6,43 +6,38 @@
 namespace troupe::kernels::cuda {
 namespace {
 
-// Packs of a row that one thread holds.
-constexpr int kHeld = 4;
-constexpr unsigned kMostThreads = 512;
+// Packs of a row that one thread holds: 16 elements of every type, so that
+// several blocks fit a multiprocessor.
+template <int W>
+constexpr int kHeld = W == 8 ? 2 : 4;
+// Backward holds the column sums too, and has twice the registers.
+constexpr unsigned kForwardThreads = 1024;
+constexpr unsigned kBackwardThreads = 512;
 
-// How a row is laid over threads: `across` threads hold kHeld packs each per
-// round; several short rows share a block.
-struct RowShape {
-  dim3 block;
-  bool one_round = true;
-};
-
-RowShape row_shape(std::int64_t columns, int width, bool short_rows_share) {
-  const std::int64_t packs = divide_up(columns, width);
+// How a row is laid over threads; several short rows share a block.
+dim3 row_block(std::int64_t columns, int width, unsigned most, bool share) {
   // Two packs each are enough in flight; more only where threads run out.
-  std::int64_t across = divide_up(divide_up(packs, 2), 32) * 32;
-  if (across > kMostThreads) across = kMostThreads;
-  RowShape shape;
-  const unsigned down = short_rows_share && across == 32 ? 8 : 1;
-  shape.block = dim3(static_cast<unsigned>(across), down);
-  shape.one_round = packs <= kHeld * across;
-  return shape;
+  const std::int64_t packs = divide_up(columns, width);
+  const std::int64_t across = divide_up(divide_up(packs, 2), 32) * 32;
+  const unsigned x = clamp_grid(across, most);
+  return dim3(x, share && x == 32 ? 8 : 1);
 }
 
 // The packs of a row that this thread holds in round `round`.
 template <typename T, int W>
 struct Held {
-  Pack<T, W> pack[kHeld];
+  static constexpr int count = kHeld<W>;
+  Pack<T, W> pack[count];
 
   static __device__ std::int64_t column(int i, std::int64_t round) {
     const std::int64_t pack =
-        (round * kHeld + i) * static_cast<std::int64_t>(blockDim.x) +
+        (round * count + i) * static_cast<std::int64_t>(blockDim.x) +
         threadIdx.x;
     return pack * W;
   }
   __device__ void read(const T* row, std::int64_t columns, std::int64_t round) {
 #pragma unroll
-    for (int i = 0; i < kHeld; ++i) {
+    for (int i = 0; i < count; ++i) {
       const std::int64_t c = column(i, round);
       if (c < columns) pack[i] = load<W>(row + c);
     }
@@ -52,7 +47,7 @@ struct Held {
 template <int W>
 __device__ inline std::int64_t rounds_of(std::int64_t columns) {
   const std::int64_t per_round =
-      static_cast<std::int64_t>(blockDim.x) * kHeld * W;
+      static_cast<std::int64_t>(blockDim.x) * kHeld<W> * W;
   return (columns + per_round - 1) / per_round;
 }
 
@@ -77,7 +72,7 @@ __device__ float sum_row(Held<T, W>& x, const T* row, std::int64_t columns,
   for (std::int64_t round = 0; round < rounds; ++round) {
     if (rounds > 1) x.read(row, columns, round);
 #pragma unroll
-    for (int i = 0; i < kHeld; ++i) {
+    for (int i = 0; i < kHeld<W>; ++i) {
       if (x.column(i, round) >= columns) continue;
 #pragma unroll
       for (int j = 0; j < W; ++j) {
@@ -97,7 +92,7 @@ __device__ void write_row(Held<T, W>& x, const ForwardOperands<T>& o,
   for (std::int64_t round = 0; round < rounds; ++round) {
     if (rounds > 1) x.read(from, o.columns, round);
 #pragma unroll
-    for (int i = 0; i < kHeld; ++i) {
+    for (int i = 0; i < kHeld<W>; ++i) {
       const std::int64_t c = x.column(i, round);
       if (c >= o.columns) continue;
       const Pack<T, W> w = load<W>(o.weight + c);
@@ -116,7 +111,7 @@ __device__ void write_row(Held<T, W>& x, const ForwardOperands<T>& o,
 }
 
 template <bool rms, typename T, int W>
-__global__ void __launch_bounds__(kMostThreads)
+__global__ void __launch_bounds__(kForwardThreads)
     norm_forward_kernel(ForwardOperands<T> o) {
   TROUPE_SHARED(float, scratch, 32);
   const float inverse = 1.0F / static_cast<float>(o.columns);
@@ -160,8 +155,8 @@ struct BackwardOperands {
 // What a thread sums over the rows of its group, for the columns it holds.
 template <int W>
 struct ColumnSums {
-  float weight[kHeld][W] = {};
-  float bias[kHeld][W] = {};
+  float weight[kHeld<W>][W] = {};
+  float bias[kHeld<W>][W] = {};
 };
 
 // Adds to the group's sums in memory, which nobody else touches.
@@ -183,7 +178,7 @@ __device__ float2 backward_sums(Held<T, W>& x, Held<T, W>& dy,
       dy.read(o.d_out + row * o.columns, o.columns, round);
     }
 #pragma unroll
-    for (int i = 0; i < kHeld; ++i) {
+    for (int i = 0; i < kHeld<W>; ++i) {
       const std::int64_t c = x.column(i, round);
       if (c >= o.columns) continue;
       const Pack<T, W> w = load<W>(o.weight + c);
@@ -222,7 +217,7 @@ __device__ Pack<T, W> backward_pack(const Pack<T, W>& x, const Pack<T, W>& dy,
 }
 
 template <bool rms, typename T, int W>
-__global__ void __launch_bounds__(kMostThreads)
+__global__ void __launch_bounds__(kBackwardThreads)
     norm_backward_kernel(BackwardOperands<T> o) {
   TROUPE_SHARED(float, scratch, 32);
   const std::int64_t rounds = rounds_of<W>(o.columns);
@@ -245,7 +240,7 @@ __global__ void __launch_bounds__(kMostThreads)
         sums = ColumnSums<W>();
       }
 #pragma unroll
-      for (int i = 0; i < kHeld; ++i) {
+      for (int i = 0; i < kHeld<W>; ++i) {
         const std::int64_t c = x.column(i, round);
         if (c >= o.columns) continue;
         const Pack<T, W> w = load<W>(o.weight + c);
@@ -276,16 +271,17 @@ Result<void> forward(const NormForward& call, const Device& device) {
                              call.rows,
                              call.columns,
                              static_cast<float>(call.epsilon)};
-  const RowShape shape = row_shape(call.columns, wide ? kWide<T> : 1, true);
-  const unsigned threads = shape.block.x * shape.block.y;
+  const dim3 block =
+      row_block(call.columns, wide ? kWide<T> : 1, kForwardThreads, true);
+  const unsigned threads = block.x * block.y;
   const unsigned grid =
-      clamp_grid(divide_up(call.rows, shape.block.y),
+      clamp_grid(divide_up(call.rows, block.y),
                  std::int64_t{2048 / threads} * device.multiprocessors);
   auto* kernel = &norm_forward_kernel<true, T, 1>;
   if (call.rms && wide) kernel = &norm_forward_kernel<true, T, kWide<T>>;
   if (!call.rms && wide) kernel = &norm_forward_kernel<false, T, kWide<T>>;
   if (!call.rms && !wide) kernel = &norm_forward_kernel<false, T, 1>;
-  return start(kernel, grid, shape.block, 0, device, o);
+  return start(kernel, grid, block, 0, device, o);
 }
 
 template <typename T>
@@ -308,13 +304,13 @@ Result<void> backward(const NormBackward& call, const Device& device) {
                               call.rows,
                               call.columns,
                               group_rows};
-  const RowShape shape = row_shape(call.columns, wide ? kWide<T> : 1, false);
+  const dim3 block =
+      row_block(call.columns, wide ? kWide<T> : 1, kBackwardThreads, false);
   auto* kernel = &norm_backward_kernel<true, T, 1>;
   if (call.rms && wide) kernel = &norm_backward_kernel<true, T, kWide<T>>;
   if (!call.rms && wide) kernel = &norm_backward_kernel<false, T, kWide<T>>;
   if (!call.rms && !wide) kernel = &norm_backward_kernel<false, T, 1>;
-  TRY_DO(
-      start(kernel, static_cast<unsigned>(groups), shape.block, 0, device, o));
+  TRY_DO(start(kernel, static_cast<unsigned>(groups), block, 0, device, o));
   TRY_DO(add_groups(partial, groups, call.columns, call.columns,
                     static_cast<float*>(call.d_weight), device));
   if (call.d_bias == nullptr) return {};

@@ -13,16 +13,28 @@ set_source_files_properties(${TROUPE_CUDA_KERNELS} PROPERTIES LANGUAGE CXX)
 target_include_directories(troupe_kernels_on_host PUBLIC ${PROJECT_SOURCE_DIR})
 target_link_libraries(troupe_kernels_on_host PRIVATE tl::expected)
 target_compile_options(troupe_kernels_on_host PRIVATE
-  -Wall -Wextra -Werror -Wno-unknown-pragmas -O1)
+  -Wall -Wextra -Werror -Wno-unknown-pragmas
+  -fno-strict-aliasing -O1)
 
-set(cuda_on_host_tests cuda_on_host/machine_test.cpp)
-if(EXISTS ${PROJECT_SOURCE_DIR}/kernels/cpu.h AND
-   EXISTS ${CMAKE_CURRENT_SOURCE_DIR}/cuda_operator_cases.cpp AND
-   EXISTS ${CMAKE_CURRENT_SOURCE_DIR}/cuda_gemm_cases.cpp)
-  list(APPEND cuda_on_host_tests cuda_on_host_test.cpp cuda_compare.cpp
-    cuda_operator_cases.cpp cuda_gemm_cases.cpp cuda_attention_cases.cpp
-    cuda_attention_test.cpp)
-endif()
+# What is compared, and with what.
+add_library(troupe_kernel_cases STATIC cuda_attention_cases.cpp
+  cuda_compare.cpp cuda_gemm_cases.cpp cuda_operator_cases.cpp)
+target_link_libraries(troupe_kernel_cases PUBLIC troupe_kernels
+  PRIVATE troupe_warnings)
+target_compile_options(troupe_kernel_cases PRIVATE -O1)
+
 troupe_test(kernels_on_host
-  SOURCES ${cuda_on_host_tests} $<TARGET_OBJECTS:troupe_kernels_on_host>
-  LINK troupe_kernels)
+  SOURCES cuda_on_host/machine_test.cpp cuda_attention_test.cpp
+    cuda_copy_plan_test.cpp cuda_on_host_test.cpp
+    $<TARGET_OBJECTS:troupe_kernels_on_host>
+  LINK troupe_kernel_cases)
+troupe_test(kernels_cuda
+  SOURCES cuda_perform.cpp cuda_test.cpp
+  LINK troupe_kernel_cases
+  LABELS gpu)
+
+# A table of errors on a GPU machine without a test framework.
+find_package(nlohmann_json REQUIRED)
+add_executable(kernel_check kernel_check.cpp cuda_perform.cpp)
+target_link_libraries(kernel_check PRIVATE troupe_kernel_cases
+  nlohmann_json::nlohmann_json fmt::fmt troupe_warnings)

@@ -15,34 +15,40 @@ namespace {
 using testing::Case;
 using testing::Memory;
 
-// Device memory: exactly as large as the operand, aligned as cudaMalloc does.
+// Device memory: ends where the operand ends; starts as aligned as cudaMalloc
+// does, and `offset` bytes on.
 class DeviceMemory {
  public:
-  explicit DeviceMemory(const std::vector<std::byte>& bytes)
-      : size_(bytes.size()) {
+  DeviceMemory(const std::vector<std::byte>& bytes, std::size_t offset)
+      : size_(bytes.size()), offset_(offset) {
     if (size_ == 0) return;
-    if (posix_memalign(&at_, 256, size_) != 0) std::abort();
-    std::memcpy(at_, bytes.data(), size_);
+    if (posix_memalign(&at_, 256, size_ + offset_) != 0) std::abort();
+    std::memcpy(get(), bytes.data(), size_);
   }
   DeviceMemory(DeviceMemory&& other) noexcept
-      : at_(std::exchange(other.at_, nullptr)), size_(other.size_) {}
+      : at_(std::exchange(other.at_, nullptr)),
+        size_(other.size_),
+        offset_(other.offset_) {}
   ~DeviceMemory() { std::free(at_); }
-  void* get() const { return at_; }
+  void* get() const {
+    return at_ == nullptr ? nullptr : static_cast<std::byte*>(at_) + offset_;
+  }
   void copy_to(std::vector<std::byte>& bytes) const {
-    if (size_ > 0) std::memcpy(bytes.data(), at_, size_);
+    if (size_ > 0) std::memcpy(bytes.data(), get(), size_);
   }
 
  private:
   void* at_ = nullptr;
-  std::size_t size_ = 0;
+  std::size_t size_ = 0, offset_ = 0;
 };
 
-Result<void> perform(Memory& operands,
-                     const std::function<Call(std::span<void* const>)>& make) {
+Result<void> perform_at(
+    std::size_t offset, Memory& operands,
+    const std::function<Call(std::span<void* const>)>& make) {
   std::vector<DeviceMemory> memory;
   std::vector<void*> addresses;
   for (const auto& bytes : operands) {
-    addresses.push_back(memory.emplace_back(bytes).get());
+    addresses.push_back(memory.emplace_back(bytes, offset).get());
   }
   // As a Hopper GPU would, but with few multiprocessors: grids stay small
   // and every loop over the grid runs more than once.
@@ -55,7 +61,11 @@ Result<void> perform(Memory& operands,
   return {};
 }
 
-void expect_all(const std::vector<Case>& cases, std::uint64_t seed) {
+void expect_all(const std::vector<Case>& cases, std::uint64_t seed,
+                std::size_t offset = 0) {
+  const testing::Perform perform = [&](Memory& operands, const auto& make) {
+    return perform_at(offset, operands, make);
+  };
   ASSERT_FALSE(cases.empty());
   // Forward and shuffled in turn: results must not depend on the order.
   int turn = 0;
@@ -64,7 +74,7 @@ void expect_all(const std::vector<Case>& cases, std::uint64_t seed) {
       on_host::set_order(
           turn++ % 2 == 0 ? on_host::Order::forward : on_host::Order::shuffled,
           seed);
-      const auto outcome = testing::compare(one, dtype, &perform);
+      const auto outcome = testing::compare(one, dtype, perform);
       ASSERT_TRUE(outcome) << one.name << ": " << outcome.error().message;
       EXPECT_TRUE(outcome->ok())
           << one.name << " " << name_of(dtype) << ": " << outcome->note
@@ -82,6 +92,12 @@ TEST(CudaKernelsOnHost, OperatorsMatchTheCpu) {
 TEST(CudaKernelsOnHost, GemmMatchesTheCpu) {
   const std::uint64_t seed = std::random_device{}();
   expect_all(testing::gemm_cases(seed), seed);
+}
+
+// Eight bytes on: an fp64 or a pair is aligned, no 16-byte access is.
+TEST(CudaKernelsOnHost, OperatorsTakeAnyAlignmentOfElements) {
+  const std::uint64_t seed = std::random_device{}();
+  expect_all(testing::operator_cases(seed), seed, 8);
 }
 
 TEST(CudaKernelsOnHost, AttentionMatchesTheCpu) {
