@@ -1,0 +1,56 @@
+#include "measure/machine.h"
+
+#include <fmt/format.h>
+
+#include <charconv>
+
+namespace troupe::measure {
+
+std::string_view name_of(Route route) {
+  switch (route) {
+    case Route::device:
+      return "device";
+    case Route::host_to_device:
+      return "host_to_device";
+    case Route::device_to_host:
+      return "device_to_host";
+  }
+  return "?";
+}
+
+std::string device_slug(std::string_view prefix, std::string_view name) {
+  std::string out(prefix);
+  bool gap = !out.empty();
+  for (const char c : name.substr(0, 40)) {
+    const bool small = (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9');
+    const bool capital = c >= 'A' && c <= 'Z';
+    if (small || capital) {
+      if (gap) out += '-';
+      out += capital ? static_cast<char>(c - 'A' + 'a') : c;
+      gap = false;
+    } else {
+      gap = !out.empty();
+    }
+  }
+  return out;
+}
+
+Result<std::unique_ptr<Machine>> open_machine(std::string_view name) {
+  if (name == "cpu") return cpu_machine();
+  if (name == "cuda") return cuda_machine(0);
+  if (name.starts_with("cuda:")) {
+    const std::string_view number = name.substr(5);
+    int ordinal = -1;
+    const auto [end, error] =
+        std::from_chars(number.data(), number.data() + number.size(), ordinal);
+    const bool whole = error == std::errc{} &&
+                       end == number.data() + number.size() && ordinal >= 0;
+    if (whole) return cuda_machine(ordinal);
+  }
+  return fail(Fault::input,
+              fmt::format("--device {}: expected cpu, cuda or cuda:N, N being "
+                          "the GPU's number from 0",
+                          name));
+}
+
+}  // namespace troupe::measure

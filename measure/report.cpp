@@ -1,0 +1,156 @@
+#include "measure/report.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <iterator>
+#include <map>
+
+namespace troupe::measure {
+namespace {
+
+Json to_json(const Timing& t) {
+  return {
+      {"median_s", t.median_s}, {"spread", t.spread}, {"samples", t.samples}};
+}
+
+double ratio(double a, double b) { return b > 0 ? a / b : 0; }
+
+/// Shares of one operator kind.
+struct KindShares {
+  int count = 0;
+  std::vector<double> matrix, memory, spread;
+};
+
+double median(std::vector<double> values) {
+  if (values.empty()) return 0;
+  std::ranges::sort(values);
+  return values[values.size() / 2];
+}
+
+std::map<kernels::OpKind, KindShares> by_kind(const ProfileReport& report) {
+  std::map<kernels::OpKind, KindShares> kinds;
+  for (const MeasuredOperator& op : report.operators) {
+    KindShares& kind = kinds[op.wanted.op.kind];
+    ++kind.count;
+    kind.matrix.push_back(op.matrix_share);
+    kind.memory.push_back(op.memory_share);
+    kind.spread.push_back(op.timing.cold.spread);
+  }
+  return kinds;
+}
+
+Json layers_json(const ProfileReport& report) {
+  Json list = Json::array();
+  for (const MeasuredLayer& l : report.layers) {
+    list.push_back({{"model", l.model},
+                    {"backward", l.key.backward},
+                    {"micro_batch", l.key.micro_batch},
+                    {"seq_len", l.key.seq_len},
+                    {"whole", to_json(l.whole)},
+                    {"sum_of_operators_s", l.cold_sum_s},
+                    {"sum_of_warm_operators_s", l.warm_sum_s},
+                    {"sum_over_whole", ratio(l.cold_sum_s, l.whole.median_s)}});
+  }
+  return list;
+}
+
+Json operators_json(const ProfileReport& report) {
+  Json list = Json::array();
+  for (const MeasuredOperator& op : report.operators) {
+    list.push_back({{"operator", to_string(op.wanted.op)},
+                    {"first_use", op.wanted.name},
+                    {"time_s", op.timing.cold.median_s},
+                    {"warm_s", op.timing.warm.median_s},
+                    {"spread", op.timing.cold.spread},
+                    {"samples", op.timing.cold.samples},
+                    {"share_of_matrix_rate", op.matrix_share},
+                    {"share_of_bandwidth", op.memory_share}});
+  }
+  return list;
+}
+
+Json copies_json(const ProfileReport& report) {
+  Json list = Json::array();
+  for (const MeasuredCopy& copy : report.copies) {
+    list.push_back({{"route", name_of(copy.route)},
+                    {"bytes", copy.size.v},
+                    {"timing", to_json(copy.timing)}});
+  }
+  return list;
+}
+
+}  // namespace
+
+Json to_json(const ProfileReport& report, const std::string& database) {
+  return {{"device", report.machine.device},
+          {"name", report.machine.full_name},
+          {"libraries", report.machine.libraries},
+          {"clocks", report.machine.clocks},
+          {"source", report.source},
+          {"profiles", database},
+          {"ceilings",
+           {{"matrix_flops_per_s", report.ceilings.matrix_rate},
+            {"copy_bytes_per_s", report.ceilings.bandwidth},
+            {"launch_s", report.ceilings.launch_s}}},
+          {"measured", report.operators.size()},
+          {"remembered", report.remembered},
+          {"skipped", report.skipped},
+          {"left", report.left},
+          {"expected_error", report.expected_error},
+          {"elapsed_s", report.elapsed_s},
+          {"interrupted", report.interrupted},
+          {"operators", operators_json(report)},
+          {"layers", layers_json(report)},
+          {"copies", copies_json(report)},
+          {"notes", report.notes}};
+}
+
+std::string to_table(const ProfileReport& report, const std::string& database) {
+  std::string out;
+  const auto line = std::back_inserter(out);
+  fmt::format_to(line, "{} ({}), {}\n", report.machine.device,
+                 report.machine.full_name, report.machine.libraries);
+  fmt::format_to(line,
+                 "ceilings: {:.3g} TFLOP/s of products, {:.4g} GB/s of copies, "
+                 "{:.2g} us a launch\n",
+                 report.ceilings.matrix_rate * 1e-12,
+                 report.ceilings.bandwidth * 1e-9,
+                 report.ceilings.launch_s * 1e6);
+  if (!report.operators.empty()) {
+    fmt::format_to(line, "\n{:<24}{:>7}{:>14}{:>14}{:>9}\n", "operator",
+                   "shapes", "of matrix", "of copy", "spread");
+  }
+  for (const auto& [kind, shares] : by_kind(report)) {
+    const bool matrix = kernels::uses_matrix_units(kind);
+    fmt::format_to(
+        line, "{:<24}{:>7}{:>14}{:>13.0f}%{:>8.1f}%\n", name_of(kind),
+        shares.count,
+        matrix ? fmt::format("{:.0f}%", 100 * median(shares.matrix)) : "",
+        100 * median(shares.memory), 100 * median(shares.spread));
+  }
+  if (!report.layers.empty()) {
+    fmt::format_to(line, "\n{:<32}{:>12}{:>14}{:>8}\n", "layer", "whole ms",
+                   "operators ms", "ratio");
+  }
+  for (const MeasuredLayer& l : report.layers) {
+    fmt::format_to(line, "{:<32}{:>12.4g}{:>14.4g}{:>8.3f}\n",
+                   fmt::format("{} {} {}x{}", l.model,
+                               l.key.backward ? "backward" : "forward",
+                               l.key.micro_batch, l.key.seq_len),
+                   l.whole.median_s * 1e3, l.cold_sum_s * 1e3,
+                   ratio(l.cold_sum_s, l.whole.median_s));
+  }
+  for (const std::string& note : report.notes) {
+    fmt::format_to(line, "note: {}\n", note);
+  }
+  fmt::format_to(line,
+                 "\n{} operators measured, {} known before, {} skipped, {} "
+                 "left (expected error of all {:.1f} %) in {:.0f} s\n{}\n",
+                 report.operators.size(), report.remembered, report.skipped,
+                 report.left, 100 * report.expected_error, report.elapsed_s,
+                 database);
+  return out;
+}
+
+}  // namespace troupe::measure
