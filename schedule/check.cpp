@@ -7,6 +7,7 @@
 
 #include "base/text.h"
 #include "schedule/memory.h"
+#include "schedule/successors.h"
 
 namespace troupe::schedule {
 namespace {
@@ -120,8 +121,7 @@ Findings check_messages(const Schedule& s) {
   std::vector<char> produced(s.tasks.size(), 0);
   for (std::size_t t = 0; t < s.tasks.size(); ++t) {
     const Task& task = s.tasks[t];
-    for (std::uint32_t d = 0; d < task.dependencies; ++d) {
-      const TaskId before = s.dependencies[task.first_dependency + d];
+    for (const TaskId before : s.dependencies_of(task)) {
       const Task& source = s.tasks[before.at()];
       if (source.kind == TaskKind::transfer && computes(task.kind)) {
         const auto& transfer =
@@ -165,35 +165,21 @@ Findings check_messages(const Schedule& s) {
 
 Findings check_deadlock(const Schedule& s) {
   Findings findings;
-  std::vector<std::vector<TaskId>> after(s.tasks.size());
-  std::vector<int> waiting(s.tasks.size(), 0);
-  const auto edge = [&](TaskId before, TaskId next) {
-    after[before.at()].push_back(next);
-    ++waiting[next.at()];
-  };
-  for (std::size_t t = 0; t < s.tasks.size(); ++t) {
-    for (std::uint32_t d = 0; d < s.tasks[t].dependencies; ++d) {
-      edge(s.dependencies[s.tasks[t].first_dependency + d], make_id<TaskId>(t));
-    }
-  }
-  for (const Stage& stage : s.stages) {
-    for (std::size_t i = 1; i < stage.order.size(); ++i) {
-      edge(stage.order[i - 1], stage.order[i]);
-    }
-  }
+  Successors successors(s);
+  std::vector<std::uint32_t>& waiting = successors.waiting;
   std::vector<TaskId> ready;
   for (std::size_t t = 0; t < waiting.size(); ++t) {
     if (waiting[t] == 0) ready.push_back(make_id<TaskId>(t));
   }
   for (std::size_t i = 0; i < ready.size(); ++i) {
-    for (const TaskId next : after[ready[i].at()]) {
+    for (const TaskId next : successors.of(ready[i])) {
       if (--waiting[next.at()] == 0) ready.push_back(next);
     }
   }
   if (ready.size() == s.tasks.size()) return findings;
   int shown = 0;
   for (std::size_t t = 0; t < waiting.size() && shown < 5; ++t) {
-    if (waiting[t] <= 0) continue;
+    if (waiting[t] == 0) continue;
     findings.error("tasks", task_name(s, make_id<TaskId>(t)) +
                                 " can never start: it waits in a circle");
     ++shown;

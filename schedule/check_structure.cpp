@@ -144,7 +144,13 @@ Findings check_structure(const Schedule& s) {
     }
   }
   check_parts(s, r);
-  for (std::size_t t = 0; t < s.tasks.size(); ++t) check_task(s, t, r);
+  std::uint64_t dependencies = 0;
+  for (std::size_t t = 0; t < s.tasks.size(); ++t) {
+    check_task(s, t, r);
+    dependencies += s.tasks[t].dependencies;
+  }
+  r.expect(dependencies <= s.dependencies.size(), "dependencies",
+           "tasks share a part of the list");
   for (const TaskId id : s.dependencies) {
     r.id(id, s.tasks.size(), "dependencies");
   }

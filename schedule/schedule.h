@@ -9,6 +9,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -241,6 +242,10 @@ struct Schedule {
   const Rank& rank(RankId id) const { return ranks[id.at()]; }
   const Stage& stage(StageId id) const { return stages[id.at()]; }
   const Block& block(BlockId id) const { return blocks[id.at()]; }
+  /// What `task` waits for, besides the task before it in its stage.
+  std::span<const TaskId> dependencies_of(const Task& task) const {
+    return {dependencies.data() + task.first_dependency, task.dependencies};
+  }
 };
 
 }  // namespace troupe::schedule

@@ -81,8 +81,7 @@ class StageClock {
     if (start <= now_) return;
     const Task& task = schedule_.tasks[id.at()];
     std::vector<std::pair<Time, Time>> arriving;
-    for (std::uint32_t d = 0; d < task.dependencies; ++d) {
-      const TaskId before = schedule_.dependencies[task.first_dependency + d];
+    for (const TaskId before : schedule_.dependencies_of(task)) {
       if (schedule_.tasks[before.at()].kind == TaskKind::transfer) {
         arriving.emplace_back(run_.start[before.at()], run_.end[before.at()]);
       }
@@ -167,9 +166,7 @@ ByProvenance critical_path_provenance(const Schedule& schedule,
       if (t && run.end[t.at()] == start && (!next || t < next)) next = t;
     };
     consider(before[at.at()]);
-    for (std::uint32_t d = 0; d < task.dependencies; ++d) {
-      consider(schedule.dependencies[task.first_dependency + d]);
-    }
+    for (const TaskId t : schedule.dependencies_of(task)) consider(t);
     if (start.v == 0) break;
     at = next;
   }

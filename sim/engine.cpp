@@ -6,6 +6,7 @@
 #include <queue>
 
 #include "base/progress.h"
+#include "schedule/successors.h"
 #include "sim/flows.h"
 #include "sim/fold.h"
 
@@ -28,48 +29,6 @@ struct Event {
   bool operator>(const Event& o) const {
     return at != o.at ? at > o.at : order > o.order;
   }
-};
-
-/// Who waits for whom, turned around: successors of each task that is
-/// performed. A folded task's part is played by the one it runs like.
-class Successors {
- public:
-  Successors(const Schedule& s, const std::vector<TaskId>& like)
-      : first_(s.tasks.size() + 1, 0) {
-    const auto each = [&](auto use) {
-      for (std::size_t t = 0; t < s.tasks.size(); ++t) {
-        const Task& task = s.tasks[t];
-        if (like[t].at() != t) continue;
-        for (std::uint32_t d = 0; d < task.dependencies; ++d) {
-          use(like[s.dependencies[task.first_dependency + d].at()],
-              make_id<TaskId>(t));
-        }
-      }
-      for (const auto& stage : s.stages) {
-        for (std::size_t i = 1; i < stage.order.size(); ++i) {
-          const TaskId after = stage.order[i];
-          if (like[after.at()] == after) use(stage.order[i - 1], after);
-        }
-      }
-    };
-    each([&](TaskId before, TaskId) { ++first_[before.at() + 1]; });
-    for (std::size_t i = 1; i < first_.size(); ++i) first_[i] += first_[i - 1];
-    list_.resize(first_.back());
-    std::vector<std::uint32_t> next(first_.begin(), first_.end() - 1);
-    waiting.assign(s.tasks.size(), 0);
-    each([&](TaskId before, TaskId after) {
-      list_[next[before.at()]++] = after;
-      ++waiting[after.at()];
-    });
-  }
-  std::span<const TaskId> of(TaskId t) const {
-    return {list_.data() + first_[t.at()], list_.data() + first_[t.at() + 1]};
-  }
-  std::vector<std::uint32_t> waiting;  ///< dependencies not yet ended
-
- private:
-  std::vector<std::uint32_t> first_;
-  std::vector<TaskId> list_;
 };
 
 class Engine {
@@ -197,7 +156,7 @@ class Engine {
   const PriceList& prices_;
   const Activities& activities_;
   FlowTable flows_;
-  Successors successors_;
+  schedule::Successors successors_;
   std::priority_queue<Event, std::vector<Event>, std::greater<>> events_;
   std::vector<FlowTable::Expected> changed_;
   std::vector<std::pair<TaskId, Time>> task_of_flow_;
