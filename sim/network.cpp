@@ -75,6 +75,7 @@ Activity Network::finish(Tally& tally, Time latency) const {
       out.peak_rate = capacity;
     }
   }
+  if (worst <= 0) return out;  // no bytes: only the latency
   out.work = seconds(worst);
   out.shares.reserve(tally.entries.size());
   for (const auto& [link, bytes] : tally.entries) {

@@ -3,10 +3,13 @@
 #include <gtest/gtest.h>
 #include <rapidcheck/gtest.h>
 
+#include <map>
 #include <set>
+#include <tuple>
 
 #include "schedule/check.h"
 #include "schedule/lower.h"
+#include "schedule/successors.h"
 #include "tests/support/fixtures.h"
 
 namespace troupe::schedule {
@@ -75,6 +78,116 @@ RC_GTEST_PROP(Orders, NeverDeadlock, ()) {
   RC_ASSERT(findings.ok());
 }
 
+/// When the last of all stages' tasks ends, where a chunk's forward takes 1
+/// and its backward 2 and hand-overs take no time; -1 for a deadlock.
+/// Relaxes start times until nothing moves: knows nothing of the engine.
+int makespan(const std::vector<std::vector<Slot>>& stages, int chunks) {
+  const int last = static_cast<int>(stages.size()) * chunks - 1;
+  std::map<std::tuple<TaskKind, int, int>, int> end;  // by virtual stage
+  std::vector<std::size_t> done(stages.size(), 0);
+  std::vector<int> free(stages.size(), 0);
+  int most = 0;
+  for (bool moved = true; moved;) {
+    moved = false;
+    for (std::size_t s = 0; s < stages.size(); ++s) {
+      while (done[s] < stages[s].size()) {
+        const Slot& slot = stages[s][done[s]];
+        const bool forward = slot.kind == TaskKind::forward;
+        const int at =
+            slot.chunk * static_cast<int>(stages.size()) + static_cast<int>(s);
+        // A forward needs the one before it; a backward the one after it, at
+        // the end of the pipeline its own forward.
+        int ready = 0;
+        if (!forward || at > 0) {
+          const auto needs =
+              forward      ? std::tuple{slot.kind, at - 1, slot.micro_batch}
+              : at == last ? std::tuple{TaskKind::forward, at, slot.micro_batch}
+                           : std::tuple{slot.kind, at + 1, slot.micro_batch};
+          if (!end.contains(needs)) break;
+          ready = end[needs];
+        }
+        free[s] = std::max(free[s], ready) + (forward ? 1 : 2);
+        end[{slot.kind, at, slot.micro_batch}] = free[s];
+        most = std::max(most, free[s]);
+        ++done[s];
+        moved = true;
+      }
+    }
+  }
+  for (std::size_t s = 0; s < stages.size(); ++s) {
+    if (done[s] < stages[s].size()) return -1;
+  }
+  return most;
+}
+
+// P - 1 stages' forward and backward are the only idle time, whatever the
+// number of micro-batches M: (M + P - 1) (1 + 2).
+RC_GTEST_PROP(OneFOneB, AndGpipeTakeTheClosedForm, ()) {
+  const int stages = *rc::gen::inRange(1, 12);
+  const int micro_batches = *rc::gen::inRange(1, 30);
+  std::vector<std::vector<Slot>> one;
+  std::vector<std::vector<Slot>> all;
+  for (int s = 0; s < stages; ++s) {
+    one.push_back(one_f_one_b(s, stages, micro_batches));
+    all.push_back(gpipe(micro_batches));
+  }
+  RC_ASSERT(makespan(one, 1) == 3 * (micro_batches + stages - 1));
+  RC_ASSERT(makespan(all, 1) == 3 * (micro_batches + stages - 1));
+}
+
+// With v chunks the pipeline fills and drains in chunks: M v + P - 1 times a
+// chunk's forward and backward, where P divides M.
+RC_GTEST_PROP(Interleaved, TakesTheClosedForm, ()) {
+  const int stages = *rc::gen::inRange(1, 9);
+  const int chunks = *rc::gen::inRange(1, 5);
+  const int micro_batches = stages * *rc::gen::inRange(1, 6);
+  std::vector<std::vector<Slot>> order;
+  for (int s = 0; s < stages; ++s) {
+    order.push_back(interleaved(s, stages, chunks, micro_batches));
+  }
+  RC_ASSERT(makespan(order, chunks) ==
+            3 * (micro_batches * chunks + stages - 1));
+}
+
+// Where the stages do not divide the micro-batches it still ends, and never
+// later than one stage after the other.
+RC_GTEST_PROP(Interleaved, NeverDeadlocksOnARest, ()) {
+  const int stages = *rc::gen::inRange(2, 9);
+  const int chunks = *rc::gen::inRange(1, 5);
+  const int micro_batches = *rc::gen::inRange(1, 30);
+  std::vector<std::vector<Slot>> order;
+  for (int s = 0; s < stages; ++s) {
+    order.push_back(interleaved(s, stages, chunks, micro_batches));
+  }
+  const int all = makespan(order, chunks);
+  RC_ASSERT(all >= 3 * (micro_batches * chunks + stages - 1));
+  RC_ASSERT(all <= 3 * micro_batches * chunks * stages);
+}
+
+// Stage s of P keeps the activations of at most P - s micro-batches: what
+// makes 1F1B need less memory than GPipe.
+RC_GTEST_PROP(OneFOneB, KeepsFewMicroBatches, ()) {
+  const int stages = *rc::gen::inRange(1, 12);
+  const int micro_batches = *rc::gen::inRange(1, 30);
+  const int stage = *rc::gen::inRange(0, stages);
+  int kept = 0;
+  int most = 0;
+  for (const Slot& slot : one_f_one_b(stage, stages, micro_batches)) {
+    kept += slot.kind == TaskKind::forward ? 1 : -1;
+    most = std::max(most, kept);
+    RC_ASSERT(kept >= 0);
+  }
+  RC_ASSERT(most == std::min(micro_batches, stages - stage));
+}
+
+RC_GTEST_PROP(Interleaved, WithOneChunkIsOneFOneB, ()) {
+  const int stages = *rc::gen::inRange(1, 12);
+  const int micro_batches = *rc::gen::inRange(1, 30);
+  const int stage = *rc::gen::inRange(0, stages);
+  RC_ASSERT(interleaved(stage, stages, 1, micro_batches) ==
+            one_f_one_b(stage, stages, micro_batches));
+}
+
 TEST(OrderFile, ReadsSlotsAndReportsEveryProblem) {
   const models::Model model = test::tiny_model(2);
   const auto s = test::strategy_of(model, {.pp = 2, .micro_batches = 2});
@@ -110,6 +223,43 @@ TEST(OrderFile, ACircleIsFoundByTheCheck) {
   const auto schedule = lower(s, s.phases[0], model, cluster, *order);
   ASSERT_TRUE(schedule.has_value());
   EXPECT_FALSE(check_deadlock(*schedule).ok());
+}
+
+// A small file could otherwise claim millions of waits.
+TEST(Structure, TasksDoNotShareDependencies) {
+  const models::Model model = test::tiny_model(2);
+  const auto s = test::strategy_of(model, {.pp = 2, .micro_batches = 2});
+  const auto cluster =
+      test::cluster_of("8 x h100-sxm per node, 400 Gbit/s per GPU, 1 nodes");
+  auto schedule = lower(s, s.phases[0], model, cluster);
+  ASSERT_TRUE(schedule.has_value());
+  EXPECT_TRUE(check_structure(*schedule).ok());
+  for (Task& task : schedule->tasks) {
+    task.first_dependency = 0;
+    task.dependencies =
+        static_cast<std::uint32_t>(schedule->dependencies.size());
+  }
+  EXPECT_FALSE(check_structure(*schedule).ok());
+}
+
+// Task 2 waits for 0 and 1, and follows 1 in its stage as well.
+TEST(Successors, AreTheTurnedAroundDependencies) {
+  Schedule s;
+  s.tasks.resize(3);
+  s.tasks[2].dependencies = 2;
+  s.dependencies = {TaskId{0}, TaskId{1}};
+  s.stages.resize(1);
+  s.stages[0].order = {TaskId{1}, TaskId{2}};
+  const Successors all(s);
+  EXPECT_EQ(all.waiting, (std::vector<std::uint32_t>{0, 0, 3}));
+  EXPECT_EQ(all.of(TaskId{0}).size(), 1u);
+  EXPECT_EQ(all.of(TaskId{1}).size(), 2u);
+  EXPECT_TRUE(all.of(TaskId{2}).empty());
+  // Task 1 is played by 0: whoever waits for it waits for 0.
+  const std::vector<TaskId> like{TaskId{0}, TaskId{0}, TaskId{2}};
+  const Successors folded(s, like);
+  EXPECT_EQ(folded.of(TaskId{0}).size(), 3u);
+  EXPECT_TRUE(folded.of(TaskId{1}).empty());
 }
 
 }  // namespace

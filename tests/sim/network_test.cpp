@@ -3,6 +3,10 @@
 #include <gtest/gtest.h>
 #include <rapidcheck/gtest.h>
 
+#include <array>
+#include <cmath>
+#include <map>
+
 #include "sim/flows.h"
 #include "tests/support/fixtures.h"
 
@@ -55,6 +59,73 @@ TEST(Network, UsesEveryCardOfTheNodesARingCrosses) {
       2.0 * 15 / 16 / 8 * 1e9 / 50e9, 1e-4);
 }
 
+// Over links of equal speed B without latency, n ranks move 2 (n-1)/n of the
+// bytes through every link for an all-reduce, half of that for its two halves,
+// and all of them for a broadcast.
+TEST(Network, MovesWhatTheAlgorithmsOfTheLiteratureMove) {
+  const auto cluster = sixteen();
+  const test::FlatCosts costs;
+  const Network network(cluster, costs);
+  for (int n = 2; n <= 8; ++n) {
+    Network::Group group{{}, Bytes{840'000'000}};  // divisible by 2 to 8
+    for (int d = 0; d < n; ++d) group.devices.push_back(DeviceId{d});
+    const auto moved = [&](Collective collective) {
+      const Activity a = network.collectives(collective, {&group, 1});
+      EXPECT_EQ(a.shares.size(), 2u * static_cast<std::size_t>(n));
+      return to_seconds(a.work) * 450e9 / 840e6;  // of the bytes
+    };
+    const double ring = static_cast<double>(n - 1) / n;
+    EXPECT_NEAR(moved(Collective::all_reduce), 2 * ring, 1e-8) << n;
+    EXPECT_NEAR(moved(Collective::all_gather), ring, 1e-8) << n;
+    EXPECT_NEAR(moved(Collective::reduce_scatter), ring, 1e-8) << n;
+    EXPECT_NEAR(moved(Collective::all_to_all), ring, 1e-8) << n;
+    EXPECT_NEAR(moved(Collective::broadcast), 1.0, 1e-8) << n;
+  }
+}
+
+// 2 (n-1) steps of a ring up to n = 4; from there 2 ceil(log2 n) of a tree.
+TEST(Network, CountsTheStepsOfTheShorterAlgorithm) {
+  const std::array<std::int64_t, 9> expected{0, 0, 2, 4, 4, 6, 6, 6, 6};
+  for (int n = 2; n <= 8; ++n) {
+    EXPECT_EQ(ring_steps(Collective::all_reduce, n),
+              expected[static_cast<std::size_t>(n)]);
+    EXPECT_EQ(ring_steps(Collective::all_gather, n), n - 1);
+  }
+  EXPECT_EQ(ring_steps(Collective::all_reduce, 1024), 20);
+}
+
+// Nobody, one rank, no bytes, a message to oneself: no time and no links.
+TEST(Network, NothingToMoveTakesNoTime) {
+  const auto cluster = sixteen();
+  const test::FlatCosts costs;
+  const Network network(cluster, costs);
+  const Network::Group one{devices({3}), Bytes{1000}};
+  for (const Collective c : {Collective::all_reduce, Collective::all_gather,
+                             Collective::reduce_scatter, Collective::broadcast,
+                             Collective::all_to_all}) {
+    EXPECT_EQ(network.collectives(c, {&one, 1}).alone(), Time{});
+    EXPECT_EQ(network.collectives(c, {}).alone(), Time{});
+    EXPECT_EQ(collective_time(c, network.ring(one.devices), one.bytes), Time{});
+  }
+  const std::vector<Network::Message> idle{
+      {DeviceId{0}, DeviceId{0}, Bytes{1000}},
+      {DeviceId{0}, DeviceId{1}, Bytes{0}}};
+  const Activity a = network.messages(idle);
+  EXPECT_EQ(a.alone(), Time{});
+  EXPECT_TRUE(a.shares.empty());
+}
+
+TEST(Network, ACollectiveOfNoBytesTakesOnlyItsLatency) {
+  const auto cluster = sixteen();
+  const test::FlatCosts costs;
+  const Network network(cluster, costs);
+  const Network::Group empty{devices({0, 1, 8}), Bytes{}};
+  const Activity a = network.collectives(Collective::all_reduce, {&empty, 1});
+  EXPECT_EQ(a.work, Time{});
+  EXPECT_GT(a.latency, Time{});
+  EXPECT_TRUE(a.shares.empty());
+}
+
 TEST(Network, AHandOverTakesItsSlowestMessage) {
   const auto cluster = sixteen();
   const test::FlatCosts costs;
@@ -91,6 +162,51 @@ TEST(Flows, SlowDownAndSpeedUpAgain) {
   ASSERT_EQ(changed.size(), 1u);
   EXPECT_EQ(changed[0].flow, second);
   EXPECT_EQ(changed[0].at, seconds(2));
+}
+
+// Flows on links of their own never hear of each other.
+TEST(Flows, LeaveOthersAloneThatTheyDoNotMeet) {
+  Activity a;
+  a.work = seconds(1);
+  a.peak_rate = 1e9;
+  a.shares = {{0, 1.0}};
+  Activity b = a;
+  b.shares = {{1, 1.0}};
+  FlowTable table(2);
+  std::vector<FlowTable::Expected> changed;
+  const auto first = table.start(a, {}, changed);
+  changed.clear();
+  table.start(b, seconds(0.25), changed);
+  ASSERT_EQ(changed.size(), 1u);
+  EXPECT_EQ(changed[0].at, seconds(1.25));
+  EXPECT_TRUE(table.current(first, 1));
+  changed.clear();
+  table.finish(first, seconds(1), changed);
+  EXPECT_TRUE(changed.empty());
+  EXPECT_EQ(table.slowed(), 0);
+}
+
+// A collective at half of a card's speed and a message that fills it: max-min
+// gives each half, so neither the collective nor its end changes.
+TEST(Flows, ASlowFlowKeepsItsRateBesideAFastOne) {
+  Activity slow;
+  slow.work = seconds(1);
+  slow.peak_rate = 0.5e9;
+  slow.shares = {{0, 0.5}};
+  Activity fast;
+  fast.work = seconds(1);
+  fast.peak_rate = 1e9;
+  fast.shares = {{0, 1.0}};
+  FlowTable table(1);
+  std::vector<FlowTable::Expected> changed;
+  const auto first = table.start(slow, {}, changed);
+  changed.clear();
+  const auto second = table.start(fast, {}, changed);
+  ASSERT_EQ(changed.size(), 1u);
+  EXPECT_EQ(changed[0].flow, second);
+  EXPECT_EQ(changed[0].at, seconds(2));
+  EXPECT_TRUE(table.current(first, 1));
+  EXPECT_EQ(table.slowed(), 1);
 }
 
 // However flows come and go on one link, it never moves more than it can:
