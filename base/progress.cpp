@@ -4,16 +4,19 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <csignal>
 #include <cstdio>
 
 namespace troupe {
 namespace {
 
-volatile std::sig_atomic_t g_interrupted = 0;
+// Set by a signal on any thread, read by all: a plain flag would be a race.
+std::atomic<bool> g_interrupted{false};
+static_assert(std::atomic<bool>::is_always_lock_free);
 
 extern "C" void on_interrupt(int number) {
-  g_interrupted = 1;
+  g_interrupted.store(true, std::memory_order_relaxed);
   std::signal(number, SIG_DFL);  // a second Ctrl-C ends at once
 }
 
@@ -53,7 +56,7 @@ void Progress::update(std::int64_t done, std::string_view text) {
   std::fflush(stderr);
 }
 
-bool interrupted() { return g_interrupted != 0; }
+bool interrupted() { return g_interrupted.load(std::memory_order_relaxed); }
 
 void catch_interrupts() {
   std::signal(SIGINT, on_interrupt);
