@@ -88,6 +88,9 @@ ValidationCase read_case(const Json& json, const Shared& shared,
   if (out.attention == "unfused" && !out.strategy.contains("cp")) {
     out.strategy["flash_attention"] = false;
   }
+  if (out.attention == "flash1" || out.attention == "flash2") {
+    out.strategy["attention_kernel"] = out.attention;
+  }
   put(o, "model", shared.models, out.strategy);
   put(o, "cluster", shared.clusters, out.strategy);
   out.strategy["format"] = kStrategyFormat;

@@ -22,7 +22,7 @@ struct ValidationCase {
   std::string quality;
   std::string note;
   std::string library;            ///< the source's software, in libraries.json
-  std::string attention;          ///< "unfused" sets flash_attention to false
+  std::string attention;          ///< sets flash_attention or attention_kernel
   Json strategy;                  ///< with model and cluster inside
   std::optional<double> seconds;  ///< per step; nothing when the run failed
   double memory_gib = 0;          ///< peak of one device; 0 when not measured

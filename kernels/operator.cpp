@@ -157,6 +157,18 @@ std::optional<DType> parse_dtype(std::string_view name) {
   return {};
 }
 
+std::string_view name_of(AttentionKernel kernel) {
+  switch (kernel) {
+    case AttentionKernel::tuned:
+      return "tuned";
+    case AttentionKernel::flash1:
+      return "flash1";
+    case AttentionKernel::flash2:
+      return "flash2";
+  }
+  return "?";
+}
+
 std::string_view name_of(OpKind kind) {
   const auto i = static_cast<std::size_t>(kind);
   return i < kKindNames.size() ? kKindNames[i] : "?";
@@ -269,6 +281,10 @@ std::string to_string(const OpShape& op) {
   text += name_of(op.dtype);
   if (op.causal) text += " causal";
   if (op.gated) text += " gated";
+  if (op.attention != AttentionKernel::tuned) {
+    text += ' ';
+    text += name_of(op.attention);
+  }
   return text;
 }
 

@@ -51,6 +51,17 @@ enum class OpKind : std::uint8_t {
 };
 inline constexpr int kOpKinds = 18;
 
+/// Which generation of fused attention kernels an attention is; other kinds
+/// leave the default.
+enum class AttentionKernel : std::uint8_t {
+  tuned,   ///< as the profiles measured it: cuDNN or the newest FlashAttention
+  flash1,  ///< FlashAttention 1 and its Triton port, 2022 to mid 2023
+  flash2,  ///< FlashAttention 2, which knows no Hopper instructions
+};
+inline constexpr int kAttentionKernels = 3;
+
+std::string_view name_of(AttentionKernel kernel);
+
 std::string_view name_of(OpKind kind);
 std::optional<OpKind> parse_op_kind(std::string_view name);
 
@@ -70,6 +81,7 @@ struct OpShape {
   DType dtype = DType::bf16;
   bool causal = false;  ///< attention: only the lower triangle is computed
   bool gated = false;   ///< activation: SwiGLU-like, two inputs
+  AttentionKernel attention = AttentionKernel::tuned;
   std::array<std::int64_t, 6> dim{};
 
   auto operator<=>(const OpShape&) const = default;

@@ -65,6 +65,10 @@ double roofline(const kernels::OpShape& op, const clusters::DeviceKind& kind,
 /// The expected relative error of `roofline`.
 double roofline_error(const kernels::OpShape& op, const Curves& curves);
 
+/// The curve of the kernel that `op` names, from that of the tuned one.
+AttentionFit kernel_fit(const AttentionFit& tuned, const kernels::OpShape& op,
+                        std::string_view device);
+
 /// Dense peak for the type, or of the closest type the kind has.
 double peak_of(const clusters::DeviceKind& kind, kernels::DType dtype);
 
@@ -83,6 +87,10 @@ kernels::OpKind stream_like(kernels::OpKind kind);
 /// `rows` take the measured time: median over rows of the least TP degree.
 void scale_to_stages(std::span<const StageRow> rows,
                      const clusters::DeviceKind& kind, Curves& curves);
+
+/// Lowers borrowed efficiencies of a kind to what its power limit sustains;
+/// nothing for a kind that is not known to throttle.
+void limit_power(const clusters::DeviceKind& kind, Curves& curves);
 
 /// Link efficiency of a class that no table of the database gives.
 LinkEfficiency default_link(clusters::LinkClass link_class);

@@ -196,8 +196,8 @@ BlockId BlockShop::forward(models::LayerKind kind, const Layout& layout) {
     append_forward(b, model_, kind, layout, true);
     Block block = b.finish(title("layer.forward", layout));
     block.key = key_of(model_, layout, profiles::Part::layer, false);
-    block.has_key = layout.cp == 1 && kind == models::layer_kind(model_, 0) &&
-                    layout.zero != strategy::Zero::three;
+    block.key.cross = kind == models::LayerKind::cross_decoder;
+    block.has_key = layout.cp == 1 && layout.zero != strategy::Zero::three;
     return block;
   });
 }
@@ -213,8 +213,8 @@ BlockId BlockShop::backward(models::LayerKind kind, const Layout& layout,
                            : "layer.backward_weight";
     Block block = b.finish(title(what, layout));
     block.key = key_of(model_, layout, profiles::Part::layer, true);
+    block.key.cross = kind == models::LayerKind::cross_decoder;
     block.has_key = layout.cp == 1 && gradients == Gradients::both &&
-                    kind == models::layer_kind(model_, 0) &&
                     layout.zero < strategy::Zero::two;
     block.recomputes = layout.recompute == strategy::Recompute::full;
     return block;

@@ -23,6 +23,8 @@ struct Layout {
   int replicas = 1;            ///< data-parallel copies, for ZeRO 3
   bool sequence_parallel = true;
   bool flash_attention = true;
+  kernels::AttentionKernel attention_kernel = kernels::AttentionKernel::tuned;
+  strategy::Pointwise pointwise = strategy::Pointwise::fused;
   strategy::Recompute recompute = strategy::Recompute::none;
   strategy::Zero zero = strategy::Zero::none;
   kernels::DType dtype = kernels::DType::bf16;

@@ -22,6 +22,7 @@ void fields(Archive& a, T& x) {
   a.field("dtype", x.dtype);
   a.field("causal", x.causal);
   a.field("gated", x.gated);
+  a.field("attention", x.attention);
   a.field("dim", x.dim);
 }
 
@@ -59,6 +60,7 @@ void fields(Archive& a, T& x) {
   a.field("micro_batch", x.micro_batch);
   a.field("seq_len", x.seq_len);
   a.field("dtype", x.dtype);
+  a.field("cross", x.cross);
 }
 
 template <typename Archive, typename T>

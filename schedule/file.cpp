@@ -178,6 +178,9 @@ struct Reader {
     if constexpr (std::is_same_v<T, kernels::OpKind>) {
       return kernels::kOpKinds - 1;
     }
+    if constexpr (std::is_same_v<T, kernels::AttentionKernel>) {
+      return kernels::kAttentionKernels - 1;
+    }
     if constexpr (std::is_same_v<T, clusters::Collective>) return 6;
     if constexpr (std::is_same_v<T, profiles::Part>) return 2;
   }

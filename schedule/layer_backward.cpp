@@ -71,6 +71,7 @@ TensorIndex append_mlp_backward(const Context& c, TensorIndex dout) {
   activation.gated = s.gated;
   if (c.input)
     c.b.compute("activation.backward", activation, {dact, up}, {dup});
+  if (c.input) append_eager_gate(c.b, c.layout, s, dup, true);
   const TensorIndex dn = product_gradients(c, "mlp_up", dup, s.up, s.hidden);
   const TensorIndex whole =
       c.weight ? gather_rows(c.b, c.layout, s, n2, "mlp.regather") : n2;
@@ -83,6 +84,7 @@ TensorIndex append_mlp_backward(const Context& c, TensorIndex dout) {
                 rows(c, OpKind::norm_backward, s.shard, s.hidden), {dn2}, {dy});
     c.b.compute("add2.backward", rows(c, OpKind::add, s.shard, s.hidden),
                 {dy, dout}, {dy});
+    append_eager_half_backward(c.b, c.layout, s, dy, "norm2.backward");
   }
   return dy;
 }
@@ -90,6 +92,7 @@ TensorIndex append_mlp_backward(const Context& c, TensorIndex dout) {
 OpShape attention_gradient(const Context& c, std::int64_t kv_len, bool causal) {
   OpShape op{.kind = OpKind::attention_backward, .dtype = c.layout.dtype};
   op.causal = causal;
+  op.attention = c.layout.attention_kernel;
   op.dim = {c.s.sequences, c.s.q_len,    kv_len,
             c.s.heads,     c.s.kv_heads, c.s.head_dim};
   return op;
@@ -196,7 +199,9 @@ void append_attention_half(const Context& c, const models::Model& model,
                   rows(c, OpKind::rotary, s.tokens,
                        (s.heads + s.kv_heads) * s.head_dim),
                   {dqkv}, {dqkv});
+      append_eager_rotary(c.b, c.layout, s, dqkv, "rotary.backward");
     }
+    append_eager_attention_backward(c.b, c.layout, s, dqkv);
   }
   const TensorIndex dn = product_gradients(c, "qkv", dqkv, s.qkv, s.hidden);
   const TensorIndex whole =
@@ -210,6 +215,7 @@ void append_attention_half(const Context& c, const models::Model& model,
                 rows(c, OpKind::norm_backward, s.shard, s.hidden), {dn1}, {dx});
     c.b.compute("add1.backward", rows(c, OpKind::add, s.shard, s.hidden),
                 {dx, dy}, {dx});
+    append_eager_half_backward(c.b, c.layout, s, dx, "norm1.backward");
   }
 }
 
@@ -299,6 +305,7 @@ void append_backward(BlockBuilder& b, const models::Model& model,
                              ? append_cross_backward(c, dz)
                              : dz;
   append_attention_half(c, model, dy, dx);
+  if (c.weight) append_eager_gradients(b, layout, s, dx);
   if (sharded && c.weight) append_gradient_scatter(c, dx);
 }
 

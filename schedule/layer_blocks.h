@@ -60,4 +60,35 @@ TensorIndex reduce_rows(BlockBuilder& b, const Layout& layout,
                         const LayerSizes& s, TensorIndex partial,
                         const std::string& name);
 
+// Passes of a framework that does not fuse (Layout::pointwise); nothing when
+// it does. Bytes per element as PyTorch 2 moves them.
+bool eager(const Layout& layout);
+bool autocasts(const Layout& layout);
+/// Before a norm: the fp32 residual is cast.
+void append_eager_norm(BlockBuilder& b, const Layout& layout,
+                       const LayerSizes& s, TensorIndex x,
+                       const std::string& name);
+/// After a residual sum: its fp32 operands.
+void append_eager_sum(BlockBuilder& b, const Layout& layout,
+                      const LayerSizes& s, TensorIndex sum,
+                      const std::string& name);
+void append_eager_rotary(BlockBuilder& b, const Layout& layout,
+                         const LayerSizes& s, TensorIndex qkv,
+                         const std::string& name);
+void append_eager_gate(BlockBuilder& b, const Layout& layout,
+                       const LayerSizes& s, TensorIndex on, bool backward);
+/// The casts of a layer's parameters, forward.
+void append_eager_weights(BlockBuilder& b, const Layout& layout,
+                          const LayerSizes& s);
+/// After the backward of a norm and its residual sum.
+void append_eager_half_backward(BlockBuilder& b, const Layout& layout,
+                                const LayerSizes& s, TensorIndex grad,
+                                const std::string& name);
+/// Joining the gradients of query, key and value.
+void append_eager_attention_backward(BlockBuilder& b, const Layout& layout,
+                                     const LayerSizes& s, TensorIndex dqkv);
+/// Casts and copies of a layer's weight gradients.
+void append_eager_gradients(BlockBuilder& b, const Layout& layout,
+                            const LayerSizes& s, TensorIndex last);
+
 }  // namespace troupe::schedule

@@ -14,10 +14,11 @@ std::int64_t ceil_div(std::int64_t a, std::int64_t b) {
   return (a + b - 1) / b;
 }
 
-OpShape attention(const LayerSizes& s, std::int64_t kv_len, bool causal,
-                  DType dtype) {
-  OpShape op{.kind = OpKind::attention_forward, .dtype = dtype};
+OpShape attention(const Layout& layout, const LayerSizes& s,
+                  std::int64_t kv_len, bool causal) {
+  OpShape op{.kind = OpKind::attention_forward, .dtype = layout.dtype};
   op.causal = causal;
+  op.attention = layout.attention_kernel;
   op.dim = {s.sequences, s.q_len, kv_len, s.heads, s.kv_heads, s.head_dim};
   return op;
 }
@@ -68,7 +69,8 @@ TensorIndex append_cross(BlockBuilder& b, const models::Model&,
   b.compute("cross.kv",
             kernels::gemm(s.tokens, 2 * s.kv_heads * s.head_dim, s.hidden, t),
             {g}, {kv});
-  b.compute("cross.attention", attention(s, s.kv_len, false, t), {q, kv}, {a});
+  b.compute("cross.attention", attention(layout, s, s.kv_len, false), {q, kv},
+            {a});
   b.compute("cross.project", kernels::gemm(s.tokens, s.hidden, width, t), {a},
             {p});
   const TensorIndex r = reduce_rows(b, layout, s, p, "cross.reduce");
@@ -89,17 +91,20 @@ void append_mlp(BlockBuilder& b, const Layout& layout, const LayerSizes& s,
   b.compute("norm2",
             rows_by_columns(OpKind::norm_forward, s.shard, s.hidden, t), {y},
             {n2});
+  append_eager_norm(b, layout, s, y, "norm2");
   const TensorIndex g = gather_rows(b, layout, s, n2, "mlp.gather");
   b.compute("mlp_up", kernels::gemm(s.tokens, s.up, s.hidden, t), {g}, {up});
   OpShape activation =
       rows_by_columns(OpKind::activation_forward, s.tokens, s.ffn, t);
   activation.gated = s.gated;
   b.compute("activation", activation, {up}, {act});
+  append_eager_gate(b, layout, s, act, false);
   b.compute("mlp_down", kernels::gemm(s.tokens, s.hidden, s.ffn, t), {act},
             {down});
   const TensorIndex r = reduce_rows(b, layout, s, down, "mlp.reduce");
   b.compute("add2", rows_by_columns(OpKind::add, s.shard, s.hidden, t), {y, r},
             {out});
+  append_eager_sum(b, layout, s, out, "add2");
 }
 
 }  // namespace
@@ -167,11 +172,11 @@ void append_attention(BlockBuilder& b, const Layout& layout,
   const TensorIndex stats =
       b.tensor("statistics", {s.tokens, s.heads}, saved, DType::fp32);
   if (layout.cp == 1) {
-    b.compute("attention", attention(s, s.kv_len, s.causal, dtype), {qkv},
+    b.compute("attention", attention(layout, s, s.kv_len, s.causal), {qkv},
               {out, stats});
     return;
   }
-  b.compute("attention.0", attention(s, s.q_len, s.causal, dtype), {qkv},
+  b.compute("attention.0", attention(layout, s, s.q_len, s.causal), {qkv},
             {out, stats});
   const std::int64_t others = ceil_div(s.kv_len - s.q_len, layout.cp - 1);
   const std::int64_t kv = s.causal ? ceil_div(others, 2) : others;
@@ -186,7 +191,7 @@ void append_attention(BlockBuilder& b, const Layout& layout,
                    kernels::size_of(dtype) * (s.sequences * others * width)},
                   {held}, {arrived});
     b.compute("attention." + n,
-              attention(s, std::max<std::int64_t>(kv, 1), false, dtype),
+              attention(layout, s, std::max<std::int64_t>(kv, 1), false),
               {qkv, arrived}, {out, stats});
     held = arrived;
   }
@@ -218,6 +223,7 @@ void append_forward(BlockBuilder& b, const models::Model& model,
   if (layout.zero == strategy::Zero::three && layout.replicas > 1) {
     gather_weights(b, layout, s);
   }
+  append_eager_weights(b, layout, s);
   const TensorIndex n1 = b.tensor("norm1", {s.shard, s.hidden}, saved, t);
   const TensorIndex qkv = b.tensor("qkv", {s.tokens, s.qkv}, saved, t);
   const TensorIndex a = b.tensor("attention", {s.tokens, width}, core_saved, t);
@@ -227,6 +233,7 @@ void append_forward(BlockBuilder& b, const models::Model& model,
   b.compute("norm1",
             rows_by_columns(OpKind::norm_forward, s.shard, s.hidden, t), {x},
             {n1});
+  append_eager_norm(b, layout, s, x, "norm1");
   const TensorIndex g = gather_rows(b, layout, s, n1, "attention.gather");
   b.compute("qkv", kernels::gemm(s.tokens, s.qkv, s.hidden, t), {g}, {qkv});
   if (model.positions == models::Positions::rotary) {
@@ -234,12 +241,14 @@ void append_forward(BlockBuilder& b, const models::Model& model,
               rows_by_columns(OpKind::rotary, s.tokens,
                               (s.heads + s.kv_heads) * s.head_dim, t),
               {qkv}, {qkv});
+    append_eager_rotary(b, layout, s, qkv, "rotary");
   }
   append_attention(b, layout, s, qkv, a, core_saved);
   b.compute("project", kernels::gemm(s.tokens, s.hidden, width, t), {a}, {p});
   const TensorIndex r = reduce_rows(b, layout, s, p, "attention.reduce");
   b.compute("add1", rows_by_columns(OpKind::add, s.shard, s.hidden, t), {x, r},
             {y});
+  append_eager_sum(b, layout, s, y, "add1");
   const TensorIndex z = kind == models::LayerKind::cross_decoder
                             ? append_cross(b, model, layout, s, y, saved)
                             : y;

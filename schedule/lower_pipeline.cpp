@@ -30,6 +30,8 @@ Layout layout_of(const Lowering& l, StageId stage, std::size_t member,
   layout.replicas = l.stage_replicas[stage.at()];
   layout.sequence_parallel = l.strategy.sequence_parallel;
   layout.flash_attention = l.strategy.flash_attention || layout.cp > 1;
+  layout.attention_kernel = l.strategy.attention_kernel;
+  layout.pointwise = l.strategy.pointwise;
   layout.zero = l.strategy.zero;
   layout.dtype = l.strategy.dtype;
   return layout;

@@ -13,6 +13,16 @@
 namespace troupe::strategy {
 namespace {
 
+constexpr std::array<std::pair<const char*, kernels::AttentionKernel>, 3>
+    kAttentionKernels{{{"tuned", kernels::AttentionKernel::tuned},
+                       {"flash1", kernels::AttentionKernel::flash1},
+                       {"flash2", kernels::AttentionKernel::flash2}}};
+
+constexpr std::array<std::pair<const char*, Pointwise>, 3> kPointwise{
+    {{"fused", Pointwise::fused},
+     {"eager", Pointwise::eager},
+     {"autocast", Pointwise::autocast}}};
+
 constexpr std::array<std::pair<const char*, ScheduleKind>, 4> kSchedules{
     {{"1f1b", ScheduleKind::one_f_one_b},
      {"gpipe", ScheduleKind::gpipe},
@@ -165,6 +175,9 @@ void read_options(JsonObject& o, Strategy& s) {
   s.zero = static_cast<Zero>(o.small("zero", {0, 3}, 0));
   s.sequence_parallel = o.boolean("sequence_parallel", s.sequence_parallel);
   s.flash_attention = o.boolean("flash_attention", s.flash_attention);
+  s.attention_kernel = o.choice<kernels::AttentionKernel>(
+      "attention_kernel", kAttentionKernels, s.attention_kernel);
+  s.pointwise = o.choice<Pointwise>("pointwise", kPointwise, s.pointwise);
   s.overlap_gradient_sync =
       o.boolean("overlap_gradient_sync", s.overlap_gradient_sync);
   s.overlap_hand_over = o.boolean("overlap_hand_over", s.overlap_hand_over);

@@ -96,6 +96,15 @@ struct Phase {
 
 enum class Zero : std::uint8_t { none = 0, one = 1, two = 2, three = 3 };
 
+/// How a framework performs what is not a product or attention.
+enum class Pointwise : std::uint8_t {
+  fused,  ///< few kernels, of Apex, TransformerEngine or a compiler
+  eager,  ///< one kernel per step: every intermediate goes through memory
+  /// As eager, with fp32 parameters, gradients and residual stream that are
+  /// cast at every product (PyTorch's automatic mixed precision).
+  autocast,
+};
+
 /// The whole strategy file. `model` and `cluster` are names or paths.
 struct Strategy {
   std::string name;
@@ -110,6 +119,9 @@ struct Strategy {
   /// Attention is one kernel that never writes the score matrix; else batched
   /// products, softmax and dropout go through memory, as before 2023.
   bool flash_attention = true;
+  /// Which fused attention, when it is fused.
+  kernels::AttentionKernel attention_kernel = kernels::AttentionKernel::tuned;
+  Pointwise pointwise = Pointwise::fused;
   /// Gradient sync runs while the last backwards do.
   bool overlap_gradient_sync = false;
   /// Stage hand-over runs beside compute (else the sender waits for it).

@@ -34,6 +34,18 @@ const char* word_of(ScheduleKind kind) {
   return "1f1b";
 }
 
+const char* word_of(Pointwise pointwise) {
+  switch (pointwise) {
+    case Pointwise::fused:
+      return "fused";
+    case Pointwise::eager:
+      return "eager";
+    case Pointwise::autocast:
+      return "autocast";
+  }
+  return "fused";
+}
+
 Json recompute_json(const RecomputeRule& rule) {
   if (rule.layers.empty()) return word_of(rule.mode);
   return {{"mode", word_of(rule.mode)}, {"layers", format_ranges(rule.layers)}};
@@ -144,6 +156,8 @@ Json to_json(const Strategy& s) {
             {"zero", static_cast<int>(s.zero)},
             {"sequence_parallel", s.sequence_parallel},
             {"flash_attention", s.flash_attention},
+            {"attention_kernel", kernels::name_of(s.attention_kernel)},
+            {"pointwise", word_of(s.pointwise)},
             {"overlap_gradient_sync", s.overlap_gradient_sync},
             {"overlap_hand_over", s.overlap_hand_over},
             {"schedule", word_of(s.schedule)},

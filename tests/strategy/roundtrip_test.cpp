@@ -83,6 +83,11 @@ Strategy any_strategy(const models::Model& model) {
   s.sequence_parallel = *rc::gen::arbitrary<bool>();
   s.overlap_gradient_sync = *rc::gen::arbitrary<bool>();
   s.flash_attention = *rc::gen::arbitrary<bool>();
+  s.attention_kernel = *rc::gen::element(kernels::AttentionKernel::tuned,
+                                         kernels::AttentionKernel::flash1,
+                                         kernels::AttentionKernel::flash2);
+  s.pointwise = *rc::gen::element(Pointwise::fused, Pointwise::eager,
+                                  Pointwise::autocast);
   s.overlap_hand_over = *rc::gen::arbitrary<bool>();
   s.schedule = ScheduleKind::custom;
   s.order_file = "/order.json";

@@ -177,7 +177,8 @@ def interleave_of(s, layers):
 
 
 def published(file, x, *, dtype, gradient, overlap, vocab=None, recompute=None,
-              gated=False, bias=True, mbs=None, note=None, layers=None):
+              gated=False, bias=True, mbs=None, note=None, layers=None,
+              pointwise=None):
     m, s = x["model"], x["strategy"]
     rounds, assumed = interleave_of(s, m["layers"])
     notes = [note, assumed]
@@ -195,7 +196,7 @@ def published(file, x, *, dtype, gradient, overlap, vocab=None, recompute=None,
         "gradient_dtype": gradient, "zero": s["zero"],
         "sequence_parallel": bool(s["sp"]),
         "recompute": s["recompute"] or recompute,
-        "overlap_gradient_sync": overlap})
+        "overlap_gradient_sync": overlap, "pointwise": pointwise})
     memory = x.get("peak_alloc_gib")
     if not memory and x.get("max_mem_bytes"):
         memory = round(x["max_mem_bytes"] / 2**30, 3)
@@ -282,10 +283,12 @@ def foundry_files(cases):
             files[kind] = File(
                 f"llm-foundry-{kind}", f"llm-foundry {kind}",
                 "MosaicML llm-foundry, scripts/train/benchmarking/README.md",
-                "flash", ["PyTorch FSDP FULL_SHARD is zero 3 with bf16 "
+                "flash1", ["PyTorch FSDP FULL_SHARD is zero 3 with bf16 "
                           "parameters and gradients on the wire, overlapped"])
         published(files[kind], x, dtype="bf16", gradient="bf16", overlap=True,
-                  bias=False, note=x["source"].split(", ")[-1])
+                  bias=False, note=x["source"].split(", ")[-1],
+                  pointwise="autocast" if x["precision"].startswith("amp")
+                  else "eager")
     return list(files.values())
 
 
