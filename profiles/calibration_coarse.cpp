@@ -25,6 +25,18 @@ constexpr std::pair<std::string_view, double> kNvlink[] = {
     {"h100-sxm", 450e9}, {"h800-sxm", 200e9}, {"h200", 450e9},
     {"h20", 450e9},      {"gh200", 450e9},    {"b200", 900e9}};
 
+/// What a kind without measured operators sustains of its nominal peak and
+/// bandwidth in training, where its clock follows a power limit.
+struct PowerLimit {
+  std::string_view device;
+  double matrix, memory;
+  std::string_view source;
+};
+constexpr PowerLimit kPowerLimits[] = {
+    {"t4", 0.20, 0.69,
+     "70 W: bandwidth of Jia et al., arXiv 1903.07486; matrix units fitted to "
+     "AMP's T4 trials that are not held out"}};
+
 /// Seconds of a stage on the matrix units and beside them.
 struct Parts {
   double matrix = 0;
@@ -144,6 +156,22 @@ void scale_to_stages(std::span<const StageRow> rows,
   curves.notes.push_back(fmt::format(
       "matrix efficiencies of {} x {:.2f}, from its measured stages at tp {}",
       kind.name, 1 / slower, least_tp));
+}
+
+void limit_power(const clusters::DeviceKind& kind, Curves& curves) {
+  for (const PowerLimit& limit : kPowerLimits) {
+    if (limit.device != kind.name) continue;
+    for (double* efficiency :
+         {&curves.gemm.efficiency, &curves.forward.efficiency,
+          &curves.backward.efficiency}) {
+      *efficiency = std::min(*efficiency, limit.matrix);
+    }
+    curves.gemm.memory = std::min(curves.gemm.memory, limit.memory);
+    for (StreamFit& stream : curves.stream) stream.memory *= limit.memory;
+    curves.notes.push_back(fmt::format(
+        "{}: at most {:.2f} of the peak and {:.2f} of the bandwidth, {}",
+        kind.name, limit.matrix, limit.memory, limit.source));
+  }
 }
 
 double nvlink_of(std::string_view device) {

@@ -30,6 +30,10 @@ struct Cost {
   Time time;
   double spread = 0;  ///< relative standard deviation; 0 when unknown
   Provenance provenance = Provenance::roofline;
+  /// Not zero where `time` is only the most it can be, scaled from a smaller
+  /// measurement: what a host needs to launch it does not grow with the work,
+  /// so `least` is the unscaled time, and a roofline decides between.
+  Time least = {};
 };
 
 /// Which part of a model a coarse measurement covers.

@@ -3,31 +3,34 @@
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
+#include <iterator>
 
 namespace troupe::profiles {
 
 std::vector<double> isotonic(const std::vector<double>& values) {
   struct Pool {
-    double sum;
-    std::size_t count;
-    double mean() const { return sum / static_cast<double>(count); }
+    std::vector<double> sorted;
+    double median() const { return sorted[(sorted.size() - 1) / 2]; }
   };
   std::vector<Pool> pools;
   pools.reserve(values.size());
   for (const double v : values) {
-    pools.push_back({v, 1});
+    pools.push_back({{v}});
     while (pools.size() > 1 &&
-           pools[pools.size() - 2].mean() > pools.back().mean()) {
-      const Pool last = pools.back();
+           pools[pools.size() - 2].median() > pools.back().median()) {
+      Pool last = std::move(pools.back());
       pools.pop_back();
-      pools.back().sum += last.sum;
-      pools.back().count += last.count;
+      std::vector<double> both;
+      both.reserve(last.sorted.size() + pools.back().sorted.size());
+      std::ranges::merge(pools.back().sorted, last.sorted,
+                         std::back_inserter(both));
+      pools.back().sorted = std::move(both);
     }
   }
   std::vector<double> result;
   result.reserve(values.size());
   for (const Pool& pool : pools) {
-    result.insert(result.end(), pool.count, pool.mean());
+    result.insert(result.end(), pool.sorted.size(), pool.median());
   }
   return result;
 }
@@ -48,7 +51,9 @@ std::optional<Curve::Found> Curve::at(double x) const {
   const auto upper = std::ranges::lower_bound(points_, x, {}, &Point::x);
   if (upper == points_.end()) return {};
   if (upper->x == x) {
-    return Found{upper->time, upper->spread, true, upper->derived};
+    const double time =
+        repaired_[static_cast<std::size_t>(upper - points_.begin())];
+    return Found{time, upper->spread, time == upper->time, upper->derived};
   }
   if (upper == points_.begin()) return {};
   const auto lower = upper - 1;

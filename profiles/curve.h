@@ -9,9 +9,9 @@ namespace troupe::profiles {
 /// How to go from one point to the next.
 enum class Scale { linear, logarithmic };
 
-/// A rising curve through measured points. Noise that makes a larger size
-/// faster is averaged away between points (isotonic regression); at a
-/// measured size the measured time itself is given.
+/// A rising curve through measured points. Where noise makes a larger size
+/// faster, the answer is the isotonic regression, also at measured sizes;
+/// `points` keeps what was measured.
 class Curve {
  public:
   struct Point {
@@ -23,7 +23,7 @@ class Curve {
   struct Found {
     double time = 0;
     double spread = 0;
-    bool exact = false;
+    bool exact = false;  ///< the measured time itself
     bool derived = false;
   };
 
@@ -35,6 +35,7 @@ class Curve {
   std::optional<Found> at(double x) const;
 
   bool empty() const { return points_.empty(); }
+  const std::vector<Point>& points() const { return points_; }
   const Point& front() const { return points_.front(); }
   const Point& back() const { return points_.back(); }
   /// The repaired time at the ends, from which extrapolation starts.
@@ -47,7 +48,8 @@ class Curve {
   Scale scale_ = Scale::linear;
 };
 
-/// The closest non-decreasing sequence (least squares, equal weights).
+/// The closest non-decreasing sequence: least absolute deviations, the lower
+/// median of two, as timing noise is one-sided (a first run is slow).
 ///
 /// Source: pool adjacent violators; Barlow et al., 1972.
 std::vector<double> isotonic(const std::vector<double>& values);

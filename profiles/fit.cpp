@@ -170,7 +170,10 @@ Result<Curves> Fitter::curves(const DeviceKind& kind,
                            curves.backward, fit_attention, attentions_));
   TRY_DO(streams(kind.name, curves));
   note_borrowed(kind.name, curves);
-  if (!has(kind.name, OpKind::gemm)) scale_to_stages(stages, kind, curves);
+  if (!has(kind.name, OpKind::gemm)) {
+    scale_to_stages(stages, kind, curves);
+    limit_power(kind, curves);
+  }
   return curves;
 }
 

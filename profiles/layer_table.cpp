@@ -133,7 +133,8 @@ std::optional<Cost> LayerTable::from_layers(const LayerKey& key) const {
     }
     if (key.micro_batch > curve.back().x) {
       return Cost{seconds(curve.last_time() * key.micro_batch / curve.back().x),
-                  curve.back().spread, Provenance::derived};
+                  curve.back().spread, Provenance::derived,
+                  seconds(curve.last_time())};
     }
   }
   shape.seq_len = 0;
@@ -177,7 +178,8 @@ std::optional<Cost> LayerTable::find(const LayerKey& key) const {
   forward.backward = false;
   auto found = from_layers(forward);
   if (!found) return {};
-  return Cost{found->time * 2, found->spread, Provenance::derived};
+  const Time least = found->least.v > 0 ? found->least : found->time;
+  return Cost{found->time * 2, found->spread, Provenance::derived, least};
 }
 
 }  // namespace troupe::profiles

@@ -21,10 +21,11 @@ class LayerTable {
   /// Model:  A layer row with the same micro-batch and length is measured;
   ///         between two micro-batches (or, of other lengths, between two
   ///         token counts) it is interpolated; above the largest micro-batch
-  ///         it grows in proportion. A backward nobody measured is twice
-  ///         its forward. A stage row gives pp x T(s) for the whole model,
-  ///         shared by layers and head in proportion to their FLOPs, a third
-  ///         of it forward. 16-bit types stand for each other.
+  ///         it grows at most in proportion. A backward nobody measured is
+  ///         at most twice its forward. (`Cost::least`.) A stage row gives pp x
+  ///         T(s) for the whole model, shared by layers and head in proportion
+  ///         to their FLOPs, a third of it forward. 16-bit types stand for each
+  ///         other.
   std::optional<Cost> find(const LayerKey& key) const;
 
  private:

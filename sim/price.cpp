@@ -191,12 +191,21 @@ void PriceList::scale_to_layer(const Block& block, const GroupKind& group,
     forward.backward = false;
     const auto again = costs_.layer_cost(forward, kind);
     if (!again) return;
+    if (cost->least.v > 0 || again->least.v > 0) {
+      const auto least = [](const profiles::Cost& c) {
+        return c.least.v > 0 ? c.least : c.time;
+      };
+      cost->least = least(*cost) + least(*again);
+    }
     cost->time += again->time;
     cost->provenance = std::max(cost->provenance, again->provenance);
   }
   const Time alone = run_body({{&price, 1}}).time;
   if (alone.v <= 0) return;
-  const double factor = cost->time / alone;
+  const Time target = cost->least.v > 0
+                          ? std::clamp(alone, cost->least, cost->time)
+                          : cost->time;
+  const double factor = target / alone;
   for (OperatorPrice& op : price.operators) {
     op.time = {static_cast<std::int64_t>(
         std::llround(static_cast<double>(op.time.v) * factor))};

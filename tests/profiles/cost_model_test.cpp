@@ -83,18 +83,18 @@ TEST(CostModel, TheNewestSourceIsTaken) {
 
 TEST(CostModel, AnEmptyDatabaseStillAnswers) {
   const Database db = empty_database();
-  const clusters::DeviceKind t4 = kind("t4");
-  const auto model = model_of(db, t4);
-  // At least what the peak allows: 137.4 GFLOP at 65 TFLOP/s.
+  const clusters::DeviceKind v100 = kind("v100-sxm-16");
+  const auto model = model_of(db, v100);
+  // At least what the peak allows: 137.4 GFLOP at 125 TFLOP/s.
   OpShape large = gemm(4096);
   large.dtype = DType::fp16;
-  const Cost cost = model->operator_cost(large, t4);
+  const Cost cost = model->operator_cost(large, v100);
   EXPECT_EQ(cost.provenance, Provenance::roofline);
-  EXPECT_GT(to_seconds(cost.time), kernels::flops(large).v / 65e12);
-  EXPECT_LT(to_seconds(cost.time), 4 * kernels::flops(large).v / 65e12);
-  EXPECT_FALSE(model->layer_cost({}, t4));
+  EXPECT_GT(to_seconds(cost.time), kernels::flops(large).v / 125e12);
+  EXPECT_LT(to_seconds(cost.time), 4 * kernels::flops(large).v / 125e12);
+  EXPECT_FALSE(model->layer_cost({}, v100));
   EXPECT_FALSE(model->collective_cost(clusters::Collective::all_reduce, 8, 8,
-                                      Bytes{1 << 20}, t4));
+                                      Bytes{1 << 20}, v100));
 }
 
 TEST(CostModel, UnknownKindAndEmptyOperatorDoNotCrash) {

@@ -45,12 +45,16 @@ TEST(LayerTable, MeasuredThenInterpolatedThenProportional) {
   // Twice the largest micro-batch takes twice its 6 ms.
   EXPECT_EQ(table.find(bert(16))->time, seconds(12e-3));
   EXPECT_EQ(table.find(bert(16))->provenance, Provenance::derived);
+  // At least the 6 ms that launching it may take, were it all the host's.
+  EXPECT_EQ(table.find(bert(16))->least, seconds(6e-3));
+  EXPECT_EQ(exact->least, Time{});
 }
 
 TEST(LayerTable, BackwardIsTwiceTheForwardUnlessMeasured) {
   const auto derived = bert_table().find(bert(4, true));
   ASSERT_TRUE(derived);
   EXPECT_EQ(derived->time, seconds(8e-3));
+  EXPECT_EQ(derived->least, seconds(4e-3));
   EXPECT_EQ(derived->provenance, Provenance::derived);
   const LayerTable both(
       {{.device = "t4", .key = bert(1), .time_s = 1e-3},
