@@ -36,71 +36,84 @@ std::vector<Size> sizes(Values& values) {
           {2, 18432}, {3, 2051}, {values.pick(1, 70), values.pick(1, 900)}};
 }
 
+enum class Norm { rms, layer, layer_bias };
+
+std::string name_of(Size s, Norm norm) {
+  return by(s.rows, s.columns) + (norm == Norm::rms     ? " rms"
+                                  : norm == Norm::layer ? " layer"
+                                                        : " layer bias");
+}
+
+Case norm_forward(Size s, Norm norm, Values& values) {
+  const bool rms = norm == Norm::rms;
+  const bool bias = norm == Norm::layer_bias;
+  const std::int64_t n = s.rows * s.columns;
+  Case forward;
+  forward.name = "norm_forward" + name_of(s, norm);
+  forward.operands = {values.normal(n, 1.5, 0.3),
+                      values.normal(s.columns, 0.2, 1),
+                      bias ? values.normal(s.columns) : Values::none(),
+                      Values::out(n),
+                      statistic(Values::out(rms ? 0 : s.rows), Role::out),
+                      statistic(Values::out(s.rows), Role::out)};
+  forward.call = [=](DType dtype, At at) -> Call {
+    return NormForward{.dtype = dtype,
+                       .rms = rms,
+                       .rows = s.rows,
+                       .columns = s.columns,
+                       .epsilon = 1e-5,
+                       .in = at[0],
+                       .weight = at[1],
+                       .bias = at[2],
+                       .out = at[3],
+                       .mean = at[4],
+                       .rstd = at[5]};
+  };
+  forward.terms = static_cast<double>(s.columns);
+  return forward;
+}
+
+Case norm_backward(Size s, Norm norm, Values& values) {
+  const bool rms = norm == Norm::rms;
+  const bool bias = norm == Norm::layer_bias;
+  const std::int64_t n = s.rows * s.columns;
+  Case backward;
+  backward.name = "norm_backward" + name_of(s, norm);
+  backward.operands = {
+      values.normal(n, 1.5, 0.3),
+      values.normal(s.columns, 0.2, 1),
+      statistic(rms ? Values::none() : values.normal(s.rows, 0.1, 0.3)),
+      statistic(values.uniform(s.rows, 0.5, 0.8)),
+      values.normal(n),
+      Values::out(n),
+      statistic(values.normal(s.columns), Role::in_out),
+      bias ? statistic(values.normal(s.columns), Role::in_out)
+           : statistic(Values::none()),
+      Values::scratch()};
+  backward.call = [=](DType dtype, At at) -> Call {
+    return NormBackward{.dtype = dtype,
+                        .rms = rms,
+                        .rows = s.rows,
+                        .columns = s.columns,
+                        .in = at[0],
+                        .weight = at[1],
+                        .mean = at[2],
+                        .rstd = at[3],
+                        .d_out = at[4],
+                        .d_in = at[5],
+                        .d_weight = at[6],
+                        .d_bias = bias ? at[7] : nullptr,
+                        .workspace = at[8]};
+  };
+  backward.terms = static_cast<double>(s.columns + s.rows);
+  return backward;
+}
+
 void add_norms(std::vector<Case>& cases, Values& values) {
   for (const Size s : sizes(values)) {
-    for (const int kind : {0, 1, 2}) {  // RMSNorm, LayerNorm, with bias
-      const bool rms = kind == 0, bias = kind == 2;
-      const std::int64_t n = s.rows * s.columns;
-      Case forward;
-      forward.name = "norm_forward" + by(s.rows, s.columns) +
-                     (rms    ? " rms"
-                      : bias ? " layer bias"
-                             : " layer");
-      forward.operands = {values.normal(n, 1.5, 0.3),
-                          values.normal(s.columns, 0.2, 1),
-                          bias ? values.normal(s.columns) : Values::none(),
-                          Values::out(n),
-                          statistic(Values::out(rms ? 0 : s.rows), Role::out),
-                          statistic(Values::out(s.rows), Role::out)};
-      forward.call = [=](DType dtype, At at) -> Call {
-        return NormForward{.dtype = dtype,
-                           .rms = rms,
-                           .rows = s.rows,
-                           .columns = s.columns,
-                           .epsilon = 1e-5,
-                           .in = at[0],
-                           .weight = at[1],
-                           .bias = at[2],
-                           .out = at[3],
-                           .mean = at[4],
-                           .rstd = at[5]};
-      };
-      forward.terms = static_cast<double>(s.columns);
-      cases.push_back(forward);
-
-      Case backward;
-      backward.name = "norm_backward" + by(s.rows, s.columns) +
-                      (rms    ? " rms"
-                       : bias ? " layer bias"
-                              : " layer");
-      backward.operands = {
-          values.normal(n, 1.5, 0.3),
-          values.normal(s.columns, 0.2, 1),
-          statistic(rms ? Values::none() : values.normal(s.rows, 0.1, 0.3)),
-          statistic(values.uniform(s.rows, 0.5, 0.8)),
-          values.normal(n),
-          Values::out(n),
-          statistic(values.normal(s.columns), Role::in_out),
-          bias ? statistic(values.normal(s.columns), Role::in_out)
-               : statistic(Values::none()),
-          Values::scratch()};
-      backward.call = [=](DType dtype, At at) -> Call {
-        return NormBackward{.dtype = dtype,
-                            .rms = rms,
-                            .rows = s.rows,
-                            .columns = s.columns,
-                            .in = at[0],
-                            .weight = at[1],
-                            .mean = at[2],
-                            .rstd = at[3],
-                            .d_out = at[4],
-                            .d_in = at[5],
-                            .d_weight = at[6],
-                            .d_bias = bias ? at[7] : nullptr,
-                            .workspace = at[8]};
-      };
-      backward.terms = static_cast<double>(s.columns + s.rows);
-      cases.push_back(backward);
+    for (const Norm norm : {Norm::rms, Norm::layer, Norm::layer_bias}) {
+      cases.push_back(norm_forward(s, norm, values));
+      cases.push_back(norm_backward(s, norm, values));
     }
   }
 }
@@ -328,67 +341,65 @@ void add_embeddings(std::vector<Case>& cases, Values& values) {
   }
 }
 
-void add_cross_entropy(std::vector<Case>& cases, Values& values) {
-  struct Shard {
-    std::int64_t rows, columns, first, gap;
+/// The part of a vocabulary that one rank has logits of.
+struct Shard {
+  std::int64_t rows, columns, first, gap;
+  std::int64_t ld() const { return columns + gap; }
+};
+
+Case cross_entropy_forward(Shard s, const Operand& labels, Values& values) {
+  Case forward;
+  forward.name = "cross_entropy_forward" + by(s.rows, s.columns) + " ld " +
+                 std::to_string(s.ld());
+  forward.operands = {values.normal(s.rows * s.ld(), 3), labels,
+                      statistic(Values::out(s.rows), Role::out),
+                      statistic(Values::out(s.rows), Role::out),
+                      statistic(Values::out(s.rows), Role::out)};
+  forward.call = [=](DType dtype, At at) -> Call {
+    return CrossEntropyForward{.dtype = dtype,
+                               .rows = s.rows,
+                               .columns = s.columns,
+                               .first = s.first,
+                               .ld = s.ld(),
+                               .logits = at[0],
+                               .labels = as<std::int32_t>(at[1]),
+                               .maximum = at[2],
+                               .sum = at[3],
+                               .target = at[4]};
   };
-  for (const Shard s :
-       {Shard{1, 1, 0, 0}, Shard{7, 33, 10, 0}, Shard{9, 512, 512, 0},
-        Shard{4, 1000, 0, 24}, Shard{3, 9001, 100, 0}, Shard{5, 8192, 0, 3},
-        Shard{values.pick(1, 20), values.pick(1, 2000), values.pick(0, 50),
-              values.pick(0, 5)}}) {
-    const std::int64_t ld = s.columns + s.gap;
-    const auto last = static_cast<std::int32_t>(s.first + s.columns + 20);
-    // -1 has no label; some labels are of other shards.
-    const Operand labels = values.indices(s.rows, -1, last);
-    Case forward;
-    forward.name = "cross_entropy_forward" + by(s.rows, s.columns) + " ld " +
-                   std::to_string(ld);
-    forward.operands = {values.normal(s.rows * ld, 3), labels,
-                        statistic(Values::out(s.rows), Role::out),
-                        statistic(Values::out(s.rows), Role::out),
-                        statistic(Values::out(s.rows), Role::out)};
-    forward.call = [=](DType dtype, At at) -> Call {
-      return CrossEntropyForward{.dtype = dtype,
-                                 .rows = s.rows,
-                                 .columns = s.columns,
-                                 .first = s.first,
-                                 .ld = ld,
-                                 .logits = at[0],
-                                 .labels = as<std::int32_t>(at[1]),
-                                 .maximum = at[2],
-                                 .sum = at[3],
-                                 .target = at[4]};
-    };
-    forward.terms = static_cast<double>(s.columns);
-    cases.push_back(forward);
-    for (const bool onto : {false, true}) {
-      Case backward;
-      backward.name = "cross_entropy_backward" + by(s.rows, s.columns) +
-                      " ld " + std::to_string(ld) + (onto ? " in place" : "");
-      backward.operands = {values.normal(s.rows * ld, 3), labels,
-                           statistic(values.uniform(s.rows, 7, 9)),
-                           Values::out(onto ? 0 : s.rows * ld)};
-      if (onto) backward.operands[0].role = Role::in_out;
-      backward.call = [=](DType dtype, At at) -> Call {
-        return CrossEntropyBackward{.dtype = dtype,
-                                    .rows = s.rows,
-                                    .columns = s.columns,
-                                    .first = s.first,
-                                    .ld = ld,
-                                    .scale = 0.125,
-                                    .logits = at[0],
-                                    .labels = as<std::int32_t>(at[1]),
-                                    .lse = at[2],
-                                    .d_logits = onto ? at[0] : at[3]};
-      };
-      // exp of x off by |x| 2^-24: x reaches 3 x 5 + 9; where the label's
-      // probability is near 1, that cancels.
-      backward.floor = 0.125 / std::sqrt(static_cast<double>(s.columns));
-      backward.extra = 24 * std::ldexp(1.0, -24);
-      cases.push_back(backward);
-    }
-  }
+  forward.terms = static_cast<double>(s.columns);
+  return forward;
+}
+
+Case cross_entropy_backward(Shard s, const Operand& labels, bool onto,
+                            Values& values) {
+  Case backward;
+  backward.name = "cross_entropy_backward" + by(s.rows, s.columns) + " ld " +
+                  std::to_string(s.ld()) + (onto ? " in place" : "");
+  backward.operands = {values.normal(s.rows * s.ld(), 3), labels,
+                       statistic(values.uniform(s.rows, 7, 9)),
+                       Values::out(onto ? 0 : s.rows * s.ld())};
+  if (onto) backward.operands[0].role = Role::in_out;
+  backward.call = [=](DType dtype, At at) -> Call {
+    return CrossEntropyBackward{.dtype = dtype,
+                                .rows = s.rows,
+                                .columns = s.columns,
+                                .first = s.first,
+                                .ld = s.ld(),
+                                .scale = 0.125,
+                                .logits = at[0],
+                                .labels = as<std::int32_t>(at[1]),
+                                .lse = at[2],
+                                .d_logits = onto ? at[0] : at[3]};
+  };
+  // exp of x off by |x| 2^-24: x reaches 3 x 5 + 9; where the label's
+  // probability is near 1, that cancels.
+  backward.floor = 0.125 / std::sqrt(static_cast<double>(s.columns));
+  backward.extra = 24 * std::ldexp(1.0, -24);
+  return backward;
+}
+
+void add_cross_entropy_merges(std::vector<Case>& cases, Values& values) {
   for (const std::int64_t shards : {1, 2, 5}) {
     const std::int64_t rows = 301, n = rows * shards;
     Case merge;
@@ -412,6 +423,23 @@ void add_cross_entropy(std::vector<Case>& cases, Values& values) {
     };
     cases.push_back(merge);
   }
+}
+
+void add_cross_entropy(std::vector<Case>& cases, Values& values) {
+  for (const Shard s :
+       {Shard{1, 1, 0, 0}, Shard{7, 33, 10, 0}, Shard{9, 512, 512, 0},
+        Shard{4, 1000, 0, 24}, Shard{3, 9001, 100, 0}, Shard{5, 8192, 0, 3},
+        Shard{values.pick(1, 20), values.pick(1, 2000), values.pick(0, 50),
+              values.pick(0, 5)}}) {
+    const auto last = static_cast<std::int32_t>(s.first + s.columns + 20);
+    // -1 has no label; some labels are of other shards.
+    const Operand labels = values.indices(s.rows, -1, last);
+    cases.push_back(cross_entropy_forward(s, labels, values));
+    for (const bool onto : {false, true}) {
+      cases.push_back(cross_entropy_backward(s, labels, onto, values));
+    }
+  }
+  add_cross_entropy_merges(cases, values);
 }
 
 void add_optimizer(std::vector<Case>& cases, Values& values) {
