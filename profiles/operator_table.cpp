@@ -17,16 +17,6 @@ std::size_t axis_of(OpKind kind) {
              : 0;
 }
 
-/// The shape without its varying size; square attention varies in both its
-/// lengths.
-OpShape family_of(OpShape op) {
-  const std::size_t axis = axis_of(op.kind);
-  const bool attention = axis == 1 && op.kind != OpKind::gemm;
-  if (attention && op.dim[1] == op.dim[2]) op.dim[2] = 0;
-  op.dim[axis] = 0;
-  return op;
-}
-
 OpShape member_of(OpShape family, double x) {
   const std::size_t axis = axis_of(family.kind);
   const auto size = static_cast<std::int64_t>(x);
@@ -37,11 +27,19 @@ OpShape member_of(OpShape family, double x) {
   return family;
 }
 
+}  // namespace
+
+OpShape family_of(OpShape op) {
+  const std::size_t axis = axis_of(op.kind);
+  const bool attention = axis == 1 && op.kind != OpKind::gemm;
+  if (attention && op.dim[1] == op.dim[2]) op.dim[2] = 0;
+  op.dim[axis] = 0;
+  return op;
+}
+
 double along(const OpShape& op) {
   return static_cast<double>(op.dim[axis_of(op.kind)]);
 }
-
-}  // namespace
 
 OperatorTable::OperatorTable(const std::vector<OperatorRow>& rows) {
   std::map<OpShape, std::vector<Curve::Point>> families;

@@ -11,6 +11,12 @@
 
 namespace troupe::profiles {
 
+/// The shape without the size that varies within a family: rows of a product,
+/// the length of an attention (both lengths of a square one), rows, elements.
+kernels::OpShape family_of(kernels::OpShape op);
+/// That size.
+double along(const kernels::OpShape& op);
+
 /// What the measurements say about an operator.
 struct OperatorFound {
   double time = 0;
