@@ -134,7 +134,7 @@ std::string trace_of(const std::string& events, const char* world = "2") {
   return text + world + "}, \"traceEvents\": [" + events + "]}";
 }
 
-constexpr const char *kReduce = R"({"ph": "X", "cat": "kernel",
+constexpr const char* kReduce = R"({"ph": "X", "cat": "kernel",
   "name": "ncclDevKernel_AllReduce_Sum_bf16_RING_LL",
                      "pid" : 0, "tid" : 9, "ts" : 10, "dur" : 250.5, "args" : {
                        "device" : 0,
