@@ -32,6 +32,7 @@ void add_simulate(Commands& commands);
 void add_schedule(Commands& commands);
 void add_check(Commands& commands);
 void add_convert(Commands& commands);
+void add_reshard(Commands& commands);
 void add_ingest(Commands& commands);
 void add_profiles(Commands& commands);
 void add_results(Commands& commands);

@@ -49,6 +49,7 @@ int run(int argc, char** argv) {
   add_schedule(commands);
   add_check(commands);
   add_convert(commands);
+  add_reshard(commands);
   add_ingest(commands);
   add_profiles(commands);
   add_results(commands);

@@ -159,6 +159,8 @@ std::size_t choose(const std::vector<Candidate>& list, Choice choice) {
 
 void explain(Resolution& resolution, Choice choice) {
   const Plan chosen = resolution.plan();
+  const std::size_t best = fastest(resolution.candidates, false);
+  const bool merging = resolution.candidates[best].merges_tiers;
   for (std::size_t i = 0; i < resolution.candidates.size(); ++i) {
     Candidate& c = resolution.candidates[i];
     const double ratio =
@@ -167,6 +169,8 @@ void explain(Resolution& resolution, Choice choice) {
     if (taken && choice == Choice::reference) {
       c.verdict = c.by_table ? "taken: the first match of the table"
                              : "taken: the table has no answer";
+    } else if (taken && c.by_table && merging) {
+      c.verdict = "taken: the table's; only ways that merge tiers are faster";
     } else if (taken && c.by_table) {
       c.verdict = "taken: the table's, and none is clearly faster";
     } else if (taken) {

@@ -1,0 +1,160 @@
+#include "cli/reshard_switch.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <charconv>
+
+#include "base/text.h"
+#include "cli/options.h"
+#include "cli/say.h"
+#include "strategy/load.h"
+
+namespace troupe::cli {
+namespace {
+
+using reshard::SenderRule;
+
+/// A phase by name or by number from 0.
+Result<std::size_t> phase_of(const strategy::Strategy& s,
+                             const std::string& wanted, const char* option) {
+  for (std::size_t p = 0; p < s.phases.size(); ++p) {
+    if (s.phases[p].name == wanted || std::to_string(p) == wanted) return p;
+  }
+  std::vector<std::string> names;
+  for (const strategy::Phase& phase : s.phases) names.push_back(phase.name);
+  return fail(Fault::input, fmt::format("{} {}: the phases are {}", option,
+                                        excerpt(wanted), join(names)));
+}
+
+Result<strategy::Use> use_of(const std::string& name) {
+  if (name == "compute") return strategy::Use::compute;
+  if (name == "optimizer") return strategy::Use::optimizer;
+  return fail(
+      Fault::input,
+      fmt::format("--use {}: expected compute or optimizer", excerpt(name)));
+}
+
+Json makespan_json(const reshard::Makespan& m) {
+  Json bytes = Json::object();
+  for (std::size_t c = 0; c < m.bytes.size(); ++c) {
+    const auto link_class = static_cast<clusters::LinkClass>(c);
+    bytes[std::string(clusters::name_of(link_class))] = m.bytes[c];
+  }
+  return {{"predicted_s", to_seconds(m.total())}, {"bytes", std::move(bytes)}};
+}
+
+Json plan_json(const reshard::SwitchPlan& plan) {
+  Json rules = Json::object();
+  for (std::size_t r = 0; r < plan.by_rule.size(); ++r) {
+    rules[std::string(name_of(static_cast<SenderRule>(r)))] =
+        makespan_json(plan.by_rule[r]);
+  }
+  Json buckets = Json::array();
+  for (const reshard::Bucket& b : plan.buckets) {
+    Json bucket = makespan_json(b.makespan);
+    bucket["messages"] = b.messages;
+    bucket["peak_bytes"] = b.peak.v;
+    buckets.push_back(std::move(bucket));
+  }
+  return {{"tensors", plan.class_of.size()},
+          {"classes", plan.classes.size()},
+          {"transfers", plan.transfers.size()},
+          {"moved_bytes", plan.moved.v},
+          {"peak_bytes", plan.peak.v},
+          {"predicted_s", to_seconds(plan.predicted)},
+          {"senders", name_of(plan.senders)},
+          {"rules", std::move(rules)},
+          {"buckets", std::move(buckets)}};
+}
+
+void print_plan(const reshard::SwitchPlan& plan) {
+  std::int64_t messages = 0;
+  for (const reshard::Bucket& b : plan.buckets) messages += b.messages;
+  say("{} of {}, {} to move in {} and {}\n",
+      counted(std::ssize(plan.class_of), "tensor"),
+      counted(std::ssize(plan.classes), "kind"), human(plan.moved),
+      counted(messages, "message"),
+      counted(std::ssize(plan.buckets), "bucket"));
+  say("predicted {}; packed and received on one device up to {}\n",
+      human(plan.predicted), human(plan.peak));
+  print_rules(plan);
+}
+
+}  // namespace
+
+Result<SenderRule> sender_rule(const std::string& name) {
+  const auto rule = reshard::parse_sender_rule(name);
+  if (rule) return *rule;
+  std::vector<std::string> names;
+  for (int r = 0; r < reshard::kSenderRules; ++r) {
+    names.emplace_back(name_of(static_cast<SenderRule>(r)));
+  }
+  return fail(
+      Fault::input,
+      fmt::format("--senders {}: no such rule{}; there are {}", excerpt(name),
+                  did_you_mean(name, names), join(names)));
+}
+
+void print_rules(const reshard::SwitchPlan& plan) {
+  say("senders by rule (in one bucket):{:>16}{:>12}{:>12}{:>12}\n", "predicted",
+      "nvlink", "pcie", "network");
+  const auto bytes = [](double count) {
+    return human(Bytes{static_cast<std::int64_t>(count)});
+  };
+  for (std::size_t r = 0; r < plan.by_rule.size(); ++r) {
+    const auto rule = static_cast<SenderRule>(r);
+    const reshard::Makespan& m = plan.by_rule[r];
+    say("  {:<30}{:>16}{:>12}{:>12}{:>12}{}\n", name_of(rule), human(m.total()),
+        bytes(m.bytes[0]), bytes(m.bytes[1]), bytes(m.bytes[3]),
+        rule == plan.senders ? "  taken" : "");
+  }
+}
+
+void add_switch_options(CLI::App& command, SwitchCommand& o) {
+  command.add_option("--strategy", o.strategy,
+                     "move all parameters between two of its phases");
+  command.add_option("--from-phase", o.from, "name or number (0)");
+  command.add_option("--to-phase", o.to, "name or number (1)");
+  command.add_option("--use", o.use,
+                     "which layout moves: compute or optimizer (compute)");
+  command
+      .add_option("--bucket-bytes", o.bucket_bytes,
+                  "most that a device packs and receives at a time")
+      ->check(CLI::NonNegativeNumber);
+}
+
+Result<int> run_switch(const SwitchCommand& o) {
+  StrategyOptions source;
+  source.strategy = o.strategy;
+  source.cluster = o.cluster;
+  TRY(const strategy::Plan plan, load(source));
+  print_warnings(plan);
+  TRY(const std::size_t from,
+      phase_of(plan.strategy, o.from.empty() ? "0" : o.from, "--from-phase"));
+  TRY(const std::size_t to,
+      phase_of(plan.strategy, o.to.empty() ? "1" : o.to, "--to-phase"));
+  TRY(const strategy::Use use, use_of(o.use));
+  const strategy::Layouts before(plan.strategy, plan.strategy.phases[from],
+                                 plan.model);
+  const strategy::Layouts after(plan.strategy, plan.strategy.phases[to],
+                                plan.model);
+  const auto changes =
+      reshard::parameter_changes(before, after, plan.model, use, o.dtype);
+  const reshard::Rates rates = reshard::rates_of(plan.cluster);
+  const reshard::Routes routes(plan.cluster, rates);
+  reshard::SwitchOptions options;
+  options.senders = o.senders;
+  options.bucket = Bytes{o.bucket_bytes};
+  options.compare = true;
+  TRY(const reshard::SwitchPlan moved,
+      reshard::plan_switch(changes, routes, options));
+  if (o.json) {
+    say("{}\n", to_text(plan_json(moved)));
+  } else {
+    print_plan(moved);
+  }
+  return 0;
+}
+
+}  // namespace troupe::cli

@@ -1,0 +1,29 @@
+// The part of `troupe reshard` that moves a whole model between phases.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <string>
+
+#include "base/result.h"
+#include "reshard/switch.h"
+
+namespace troupe::cli {
+
+struct SwitchCommand {
+  std::string strategy, from, to, cluster;
+  std::string use = "compute";
+  std::int64_t bucket_bytes = 0;
+  reshard::SenderRule senders = reshard::SenderRule::balanced;
+  kernels::DType dtype = kernels::DType::bf16;
+  bool json = false;
+};
+
+void add_switch_options(CLI::App& command, SwitchCommand& options);
+Result<int> run_switch(const SwitchCommand& options);
+
+/// Errors: input, naming the rules there are.
+Result<reshard::SenderRule> sender_rule(const std::string& name);
+/// Predicted makespan and bytes by link class of every rule.
+void print_rules(const reshard::SwitchPlan& plan);
+
+}  // namespace troupe::cli
