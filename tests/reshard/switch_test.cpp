@@ -138,32 +138,31 @@ TEST(SwitchPlanning, IsNeverWorseThanTheSixRules) {
 }
 
 TEST(SwitchPlanning, DividesAPieceAmongOwners) {
-  // Devices 0 and 4 hold everything; 8 needs it. All three are in different
-  // nodes with two cards each... the receiver's card is the limit, so nothing
-  // is gained; but two needers behind different cards are served by halves.
+  // One GPU and one card of 50 GB/s a node. Two owners, three needers: with
+  // whole pieces one owner sends two of them; divided, each sends 1.5.
   const auto cluster =
-      cluster_of("2 x h100-sxm per node, 400 Gbit/s per GPU, 3 nodes");
+      cluster_of("1 x h100-sxm per node, 400 Gbit/s per GPU, 5 nodes");
   const Rates rates = rates_of(cluster);
   const Routes routes(cluster, rates);
   strategy::States two;
   two.duplicate = 2;
   strategy::States three;
   three.duplicate = 3;
-  const auto ids = [](std::vector<int> list) {
-    std::vector<DeviceId> out;
-    for (const int id : list) out.push_back(DeviceId{id});
-    return out;
-  };
-  // Three needers and two owners: whole pieces would load one owner twice as
-  // much as the other; divided, each sends 1.5 pieces.
-  const TensorChange change{"t",
-                            {{{ids({0, 2}), two, 1}}},
-                            {{{ids({1, 3, 4}), three, 1}}},
-                            {3000, 10}};
+  const TensorChange change{
+      "t",
+      {{{{DeviceId{0}, DeviceId{1}}, two, 1}}},
+      {{{{DeviceId{2}, DeviceId{3}, DeviceId{4}}, three, 1}}},
+      {300'000, 100},
+      kernels::DType::bf16};
   SwitchOptions options;
   options.compare = true;
   const auto plan = plan_switch({&change, 1}, routes, options);
   ASSERT_TRUE(plan);
+  const double piece = 300'000.0 * 100 * 2 / 50e9;
+  EXPECT_NEAR(plan->makespan.seconds, 1.5 * piece, 1e-3 * piece);
+  for (std::size_t r = 0; r + 1 < plan->by_rule.size(); ++r) {
+    EXPECT_GE(plan->by_rule[r].seconds, 2 * piece * (1 - 1e-9));
+  }
   const auto one = plan_of(*plan, {&change, 1}, 0);
   ASSERT_TRUE(one);
   const auto wrong = wrong_with(*one);
