@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cstring>
 
 #include "base/file.h"
@@ -110,6 +111,17 @@ struct Writer {
   }
 };
 
+/// The names of the fields of a part.
+struct Names {
+  static constexpr bool kReads = true;
+  std::vector<std::string> all;
+
+  template <typename T>
+  void field(const char* name, T&) {
+    all.emplace_back(name);
+  }
+};
+
 /// Reads what Writer wrote; keeps the first problem and where it is.
 struct Reader {
   static constexpr bool kReads = true;
@@ -117,7 +129,8 @@ struct Reader {
   std::string at;
   std::string* problem;
   bool row = false;
-  std::size_t next = 0;
+  std::size_t next = 0;   ///< cells of the row that are read
+  std::size_t found = 0;  ///< keys of the object that are known
 
   void wrong(const std::string& where, const char* expected) {
     if (problem->empty()) {
@@ -136,7 +149,10 @@ struct Reader {
     }
     if (!in->is_object()) return wrong(at, "an object");
     const auto it = in->find(name);
-    if (it != in->end()) return take(*it, value, where);
+    if (it != in->end()) {
+      ++found;
+      return take(*it, value, where);
+    }
     const bool may_lack = std::is_same_v<T, kernels::OpShape> ||
                           std::is_same_v<T, clusters::Collective> ||
                           std::is_same_v<T, Scope> || std::is_same_v<T, Bytes>;
@@ -214,6 +230,23 @@ struct Reader {
   void take(const Json& j, T& part, const std::string& where) {
     Reader r{&j, where, problem, kAsRow<T>};
     fields(r, part);
+    r.finish(part, {});
+  }
+  /// Reports what no field asked for: the hash does not cover it.
+  template <typename T>
+  void finish(T& part, std::vector<std::string> also) {
+    if (!problem->empty()) return;
+    if (row && next < in->size()) return wrong(at, "a shorter row");
+    if (row || in->size() <= found + also.size()) return;
+    Names names{std::move(also)};
+    fields(names, part);
+    for (const auto& [key, value] : in->items()) {
+      const auto& all = names.all;
+      if (std::find(all.begin(), all.end(), key) != all.end()) continue;
+      *problem = fmt::format("{}/{}: unknown key{}; known here: {}", at,
+                             excerpt(key), did_you_mean(key, all), join(all));
+      return;
+    }
   }
 };
 
@@ -246,6 +279,7 @@ Result<Schedule> schedule_from_json(const Json& json, const std::string& name) {
   std::string problem;
   Reader reader{&json, fmt::format("{}: ", name), &problem};
   fields(reader, schedule);
+  reader.finish(schedule, {"format", "hash"});
   if (!problem.empty()) return fail(Fault::input, problem);
   const std::string hash = content_hash(schedule);
   if (!json.contains("hash") || json["hash"] != hash) {
