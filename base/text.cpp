@@ -76,6 +76,21 @@ std::string join(std::span<const std::string> words,
   return fmt::format("{}", fmt::join(words, separator));
 }
 
+std::string counted(std::int64_t number, std::string_view noun) {
+  const auto ends = [&](std::string_view end) { return noun.ends_with(end); };
+  if (number == 1) return fmt::format("1 {}", noun);
+  if (ends("s") || ends("x") || ends("ch") || ends("sh")) {
+    return fmt::format("{} {}es", number, noun);
+  }
+  const bool vowel = noun.size() > 1 &&
+                     std::string_view("aeiou").find(noun[noun.size() - 2]) !=
+                         std::string_view::npos;
+  if (ends("y") && !vowel) {
+    return fmt::format("{} {}ies", number, noun.substr(0, noun.size() - 1));
+  }
+  return fmt::format("{} {}s", number, noun);
+}
+
 std::string human(Time time) {
   const double s = to_seconds(time);
   const double size = std::abs(s);

@@ -1,6 +1,7 @@
 // Small things about words: spelling suggestions and human-readable numbers.
 #pragma once
 
+#include <cstdint>
 #include <span>
 #include <string>
 #include <string_view>
@@ -23,6 +24,10 @@ std::string did_you_mean(std::string_view word,
 /// "a, b, c".
 std::string join(std::span<const std::string> words,
                  std::string_view separator = ", ");
+
+/// "1 stage", "0 stages", "2 micro-batches", "3 strategies": the number with
+/// the English plural of a regular noun.
+std::string counted(std::int64_t number, std::string_view noun);
 
 /// "1.25 s", "3.4 ms", "12 us": three significant digits.
 std::string human(Time time);

@@ -158,9 +158,9 @@ void read_nic(JsonObject& o, GroupSpec& group) {
   if (!spec.per_gpu && spec.count > group.per_node) {
     nic.findings().error(
         nic.where("count"),
-        fmt::format("{} cards are more than the node's {} GPUs; give fewer "
-                    "and faster ones",
-                    spec.count, group.per_node));
+        fmt::format("{} cards are more than the node's {}; give fewer and "
+                    "faster ones",
+                    spec.count, counted(group.per_node, "GPU")));
   }
   spec.latency = read_latency(nic, kNicUs);
   spec.behind_pcie = nic.boolean("behind_pcie", true);
@@ -182,8 +182,8 @@ void read_counts(JsonObject& o, GroupSpec& group) {
   if (group.nodes != nodes) {
     o.findings().error(
         o.where("nodes"),
-        fmt::format("{} GPUs fill {} nodes of {}, not {}", group.gpus, nodes,
-                    group.per_node, group.nodes));
+        fmt::format("{} for {} of {}, not {}", counted(group.gpus, "GPU"),
+                    counted(nodes, "node"), group.per_node, group.nodes));
     group.nodes = static_cast<int>(nodes);
   }
 }
@@ -194,9 +194,9 @@ void read_addresses(JsonObject& o, GroupSpec& group) {
   const bool fits = given->is_array() &&
                     given->size() == static_cast<std::size_t>(group.nodes);
   if (!fits) {
-    o.findings().error(
-        o.where("addresses"),
-        fmt::format("expected a list of {} texts, one per node", group.nodes));
+    o.findings().error(o.where("addresses"),
+                       fmt::format("expected a list of {}, one per node",
+                                   counted(group.nodes, "text")));
     return;
   }
   for (const Json& address : *given) {

@@ -372,20 +372,22 @@ Result<Cluster> cluster_from_hostfile(std::string_view text, HostFormat format,
 
 Result<Cluster> assign_addresses(Cluster cluster, std::span<const Host> hosts) {
   if (hosts.size() != cluster.nodes.size()) {
-    return fail(Fault::input,
-                fmt::format("{} hosts for the {} nodes of cluster '{}'; give "
-                            "one per node, in its order",
-                            hosts.size(), cluster.nodes.size(), cluster.name));
+    return fail(
+        Fault::input,
+        fmt::format("{} for the {} of cluster '{}'; give one per node, "
+                    "in its order",
+                    counted(std::ssize(hosts), "host"),
+                    counted(std::ssize(cluster.nodes), "node"), cluster.name));
   }
   for (std::size_t i = 0; i < hosts.size(); ++i) {
     Node& node = cluster.nodes[i];
     const auto slots = static_cast<std::size_t>(hosts[i].slots);
     if (slots != 0 && slots != node.devices.size()) {
       return fail(Fault::input,
-                  fmt::format("host '{}' has {} slots, but {} of cluster '{}' "
-                              "has {} GPUs",
-                              hosts[i].address, slots, node.name, cluster.name,
-                              node.devices.size()));
+                  fmt::format("host '{}' has {}, but {} of cluster '{}' has {}",
+                              hosts[i].address, counted(hosts[i].slots, "slot"),
+                              node.name, cluster.name,
+                              counted(std::ssize(node.devices), "GPU")));
     }
     node.address = hosts[i].address;
   }

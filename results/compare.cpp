@@ -66,8 +66,9 @@ Json who(const RunResult& run) {
 /// Why the stages cannot be compared row by row; empty when they can.
 std::string stages_differ(const RunResult& a, const RunResult& b) {
   if (a.stages.size() != b.stages.size()) {
-    return fmt::format("a has {} stages, b has {}", a.stages.size(),
-                       b.stages.size());
+    return fmt::format("a has {}, b has {}",
+                       counted(std::ssize(a.stages), "stage"),
+                       counted(std::ssize(b.stages), "stage"));
   }
   for (std::size_t i = 0; i < a.stages.size(); ++i) {
     if (a.stages[i].pipeline != b.stages[i].pipeline ||
@@ -214,8 +215,9 @@ std::string stage_lines(const RunResult& a, const RunResult& b) {
                 ratio_text(row.a, row.b));
   }
   if (rows.size() > shown) {
-    out += fmt::format("  ... {} more rows; --json has all\n",
-                       rows.size() - shown);
+    out += fmt::format(
+        "  ... {}; --json has all\n",
+        counted(static_cast<std::int64_t>(rows.size() - shown), "more row"));
   }
   return out;
 }

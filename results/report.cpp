@@ -25,9 +25,10 @@ std::string heading(const RunResult& run) {
   std::vector<std::string> parts;
   if (!run.name.empty()) parts.push_back(cell(run.name, 200));
   if (!run.phase.empty()) parts.push_back("phase " + cell(run.phase, 100));
-  parts.push_back(fmt::format("{} step on {} of {} GPUs",
+  parts.push_back(fmt::format("{} step on {} of {} GPU{}",
                               cell(run.performance, 30), thousands(run.gpus),
-                              thousands(run.cluster_gpus)));
+                              thousands(run.cluster_gpus),
+                              run.cluster_gpus == 1 ? "" : "s"));
   if (!run.id.empty()) parts.push_back("run " + cell(run.id, 40));
   if (!run.created.empty()) parts.push_back(cell(run.created, 40));
   return out + html(join(parts, " \xC2\xB7 ")) + "</p>\n";
@@ -38,10 +39,9 @@ std::string alarm(const RunResult& run) {
   const auto over =
       std::count_if(run.stages.begin(), run.stages.end(),
                     [](const StageSummary& s) { return s.out_of_memory; });
-  std::string out = fmt::format(
-      "<div class=\"alarm-box\"><b>Out of memory.</b> {} of {} stages need "
-      "more memory than their device has",
-      over, run.stages.size());
+  std::string out =
+      fmt::format("<div class=\"alarm-box\"><b>Out of memory</b> in {} of {}",
+                  over, counted(std::ssize(run.stages), "stage"));
   if (const StageSummary* worst = fullest_stage(run)) {
     out += fmt::format("; the fullest is pipeline {} stage {}: {} of {} on {}",
                        worst->pipeline, worst->stage, human(worst->memory.peak),
@@ -122,9 +122,8 @@ std::string stage_table(const RunResult& run) {
   out += "</tbody></table></div>\n";
   if (groups.size() > shown) {
     out += fmt::format(
-        "<p class=\"soft\">{} more rows are in the run's "
-        "JSON.</p>\n",
-        groups.size() - shown);
+        "<p class=\"soft\">{} in the run's JSON.</p>\n",
+        counted(static_cast<std::int64_t>(groups.size() - shown), "more row"));
   }
   return out;
 }

@@ -27,8 +27,9 @@ std::string title(const RunResult& run) {
   std::string out = cell(run.model) + " on " + cell(run.cluster);
   if (!run.name.empty()) out += ", " + cell(run.name);
   if (!run.phase.empty()) out += ", phase " + cell(run.phase);
-  out += fmt::format("\n{} step on {} of {} GPUs", cell(run.performance, 20),
-                     thousands(run.gpus), thousands(run.cluster_gpus));
+  out += fmt::format("\n{} step on {} of {} GPU{}", cell(run.performance, 20),
+                     thousands(run.gpus), thousands(run.cluster_gpus),
+                     run.cluster_gpus == 1 ? "" : "s");
   if (!run.id.empty()) out += ", run " + cell(run.id, 24);
   return out + "\n";
 }
@@ -47,10 +48,10 @@ std::string memory_verdict(const RunResult& run) {
   }
   if (!worst) return "\n  OUT OF MEMORY: this step cannot run\n";
   return fmt::format(
-      "\n  OUT OF MEMORY: {} of {} stages do not fit; the worst is pipeline {} "
+      "\n  OUT OF MEMORY in {} of {}; the worst is pipeline {} "
       "stage {}:\n  {} needed, {} on {}. Times below pretend that it fits.\n",
-      over, run.stages.size(), worst->pipeline, worst->stage,
-      human(worst->memory.peak), human(worst->memory.limit),
+      over, counted(std::ssize(run.stages), "stage"), worst->pipeline,
+      worst->stage, human(worst->memory.peak), human(worst->memory.limit),
       cell(worst->kind, 30));
 }
 
@@ -176,8 +177,9 @@ std::string stages(const RunResult& run) {
     const auto hidden_over = std::count_if(
         groups.begin() + static_cast<std::ptrdiff_t>(shown), groups.end(),
         [](const StageGroup& g) { return g.out_of_memory; });
-    out += fmt::format("  ... {} more rows; --json has all",
-                       groups.size() - shown);
+    out += fmt::format(
+        "  ... {}; --json has all",
+        counted(static_cast<std::int64_t>(groups.size() - shown), "more row"));
     if (hidden_over > 0) {
       out += fmt::format(", {} of them OUT OF MEMORY", hidden_over);
     }

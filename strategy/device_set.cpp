@@ -100,10 +100,11 @@ std::optional<std::vector<DeviceId>> DevicePool::next(const std::string& kind,
   }
   const std::vector<std::string> names(kinds.begin(), kinds.end());
   findings.error(
-      where, fmt::format("{} more {} devices wanted, {} free in cluster {}, "
-                         "whose kinds are {}",
-                         count, kind.empty() ? "of the" : kind, out.size(),
-                         cluster_->name, join(names)) +
+      where, fmt::format("{} wanted, {} free in cluster {}, whose kinds are {}",
+                         counted(static_cast<std::int64_t>(count),
+                                 fmt::format("more {} device",
+                                             kind.empty() ? "of the" : kind)),
+                         out.size(), cluster_->name, join(names)) +
                  did_you_mean(kind, names));
   return {};
 }

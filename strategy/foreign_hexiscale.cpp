@@ -45,8 +45,10 @@ std::vector<std::int64_t> padded(JsonObject& o, const Json* value,
   const Json list = value->is_array() ? *value : Json::array({*value});
   auto out = whole_list(list, where, kSequences, o.findings());
   if (out.size() > pipelines) {
-    o.findings().error(where, fmt::format("{} values for {} pipelines",
-                                          out.size(), pipelines));
+    o.findings().error(
+        where,
+        fmt::format("{} for {}", counted(std::ssize(out), "value"),
+                    counted(static_cast<std::int64_t>(pipelines), "pipeline")));
   }
   if (out.empty()) {
     o.findings().error(where, "expected at least one value");
@@ -90,10 +92,11 @@ void read_batches(JsonObject& o, Plan& plan) {
   }
   for (std::size_t p = 0; p < pipelines; ++p) {
     if (plan.chunks[p] < 1) {
-      o.findings().error(o.where(name),
-                         fmt::format("pipeline {} has {} micro-batches; give "
-                                     "it at least one",
-                                     p, plan.chunks[p]));
+      o.findings().error(
+          o.where(name),
+          fmt::format("pipeline {} has {}; give "
+                      "it at least one",
+                      p, counted(plan.chunks[p], "micro-batch")));
       plan.chunks[p] = 1;
       continue;
     }

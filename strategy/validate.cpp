@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <unordered_map>
 
+#include "base/text.h"
 #include "strategy/draft.h"
 #include "strategy/ranges.h"
 #include "strategy/validate_parts.h"
@@ -116,8 +117,9 @@ void check_device_use(Checker& checker, const Phase& phase,
   if (idle.empty() || checker.places.unread(phase_part)) return;
   checker.warning(
       phase_part,
-      fmt::format("{} of {} devices are idle: {}", idle.size(),
-                  checker.cluster.devices.size(), format_ranges(idle)));
+      fmt::format("{} of {} idle: {}", idle.size(),
+                  counted(std::ssize(checker.cluster.devices), "device"),
+                  format_ranges(idle)));
 }
 
 void check_phase(Checker& checker, const Phase& phase,

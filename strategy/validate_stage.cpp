@@ -55,9 +55,10 @@ void check_layers(Checker& checker, const Pipeline& pipeline,
   }
   if (next == layers) return;
   const std::size_t last = pipeline.stages.size() - 1;
-  checker.error_once(fmt::format("{}/stages/{}/layers", part, last),
-                     fmt::format("the stages hold {} layers; model {} has {}",
-                                 next, checker.model.name, layers));
+  checker.error_once(
+      fmt::format("{}/stages/{}/layers", part, last),
+      fmt::format("the stages hold {}; model {} has {}", counted(next, "layer"),
+                  checker.model.name, layers));
 }
 
 void check_chunks(Checker& checker, const Pipeline& pipeline,
@@ -85,10 +86,10 @@ void check_chunks(Checker& checker, const Pipeline& pipeline,
   if (first > 1 && pipeline.micro_batches % stages != 0) {
     checker.tally(
         "interleave", part + "/micro_batches",
-        fmt::format("{} micro-batches are not a multiple of {} stages: the "
-                    "interleaved schedule then runs all forwards first, with "
-                    "the memory of GPipe",
-                    pipeline.micro_batches, stages));
+        fmt::format("{} for {}, not a multiple: the interleaved schedule "
+                    "then runs all forwards first, with the memory of GPipe",
+                    counted(pipeline.micro_batches, "micro-batch"),
+                    counted(stages, "stage")));
   }
 }
 
@@ -119,9 +120,9 @@ void check_micro_batches(Checker& checker, const Pipeline& pipeline,
   } else if (pipeline.micro_batches <
              static_cast<int>(pipeline.stages.size())) {
     checker.tally("bubble", part + "/micro_batches",
-                  fmt::format("{} micro-batches for {} stages leave stages "
-                              "idle most of the step",
-                              pipeline.micro_batches, pipeline.stages.size()));
+                  fmt::format("{} for {}: stages are idle most of the step",
+                              counted(pipeline.micro_batches, "micro-batch"),
+                              counted(std::ssize(pipeline.stages), "stage")));
   }
   if (pipeline.micro_batch_size < 1) {
     checker.error_once(part + "/micro_batch_size",
@@ -133,8 +134,9 @@ void check_micro_batches(Checker& checker, const Pipeline& pipeline,
       lengths.size() != static_cast<std::size_t>(pipeline.micro_batches)) {
     checker.error_once(
         part + "/micro_batch_seq_lens",
-        fmt::format("{} lengths for {} micro-batches; give one for each",
-                    lengths.size(), pipeline.micro_batches));
+        fmt::format("{} for {}; give one for each",
+                    counted(std::ssize(lengths), "length"),
+                    counted(pipeline.micro_batches, "micro-batch")));
   }
   if (lengths.empty()) {
     check_length(checker, sequence_length(checker.strategy, pipeline, 0),
@@ -184,10 +186,11 @@ void check_devices(Checker& checker, const Stage& stage,
       const std::string where = fmt::format("{}/devices/{}", part, index++);
       if (device.v >= 0 && device.v < count) continue;
       known = false;
-      checker.error_once(
-          where, fmt::format("device {} is beyond cluster {}, which "
-                             "has {} devices (0 to {})",
-                             device.v, checker.cluster.name, count, count - 1));
+      checker.error_once(where,
+                         fmt::format("device {} is beyond cluster {}, which "
+                                     "has {} (0 to {})",
+                                     device.v, checker.cluster.name,
+                                     counted(count, "device"), count - 1));
     }
     if (!known) continue;
     const std::string where = part + "/devices";
@@ -253,10 +256,11 @@ void check_tokens(Checker& checker, const Pipeline& pipeline,
   const auto cp = static_cast<int>(stage.members.size());
   if (length < 1) return;
   if (cp > 1 && length < 2 * cp) {
-    checker.error_once(part + "/cp",
-                       fmt::format("{} context-parallel members share "
-                                   "sequences of {} tokens; use at most {}",
-                                   cp, length, std::max(length / 2, 1)));
+    checker.error_once(
+        part + "/cp",
+        fmt::format("{} context-parallel members share "
+                    "sequences of {}; use at most {}",
+                    cp, counted(length, "token"), std::max(length / 2, 1)));
   } else if (cp > 1 && length % (2 * cp) != 0) {
     checker.tally("cp", part + "/cp",
                   fmt::format("sequence length {} is not a multiple of {}, "
@@ -268,16 +272,15 @@ void check_tokens(Checker& checker, const Pipeline& pipeline,
     const auto rows = static_cast<std::int64_t>(
         std::llround(member.share * length) * pipeline.micro_batch_size);
     if (rows < 1) {
-      checker.error_once(part + "/share",
-                         fmt::format("a share of {} of {} tokens is less than "
-                                     "one token",
-                                     member.share, length));
+      checker.error_once(
+          part + "/share",
+          fmt::format("a share of {} of {} is less than one token",
+                      member.share, counted(length, "token")));
     } else if (checker.strategy.sequence_parallel && member.tp() > 1 &&
                rows % member.tp() != 0) {
       checker.tally("rows", part + "/tp",
-                    fmt::format("{} tokens over {} sequence-parallel ranks "
-                                "are padded",
-                                rows, member.tp()));
+                    fmt::format("{} over {} sequence-parallel ranks: padded",
+                                counted(rows, "token"), member.tp()));
     }
   }
 }

@@ -23,6 +23,17 @@ TEST(Closest, FindsMisspeltWords) {
   EXPECT_EQ(did_you_mean("haeds", kWords), " (did you mean 'heads'?)");
 }
 
+TEST(Counted, MakesThePluralOfRegularNouns) {
+  EXPECT_EQ(counted(1, "micro-batch"), "1 micro-batch");
+  EXPECT_EQ(counted(2, "micro-batch"), "2 micro-batches");
+  EXPECT_EQ(counted(0, "stage"), "0 stages");
+  EXPECT_EQ(counted(3, "strategy"), "3 strategies");
+  EXPECT_EQ(counted(1, "strategy"), "1 strategy");
+  EXPECT_EQ(counted(2, "GPU"), "2 GPUs");
+  EXPECT_EQ(counted(2, "day"), "2 days");
+  EXPECT_EQ(counted(-2, "loss"), "-2 losses");
+}
+
 TEST(Closest, IsSilentWhenNothingIsNear) {
   EXPECT_EQ(closest("bandwidth", kWords), "");
   EXPECT_EQ(closest("", kWords), "");

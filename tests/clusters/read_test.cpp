@@ -260,7 +260,7 @@ TEST(ClusterFile, ChecksGpusAgainstNodes) {
              {"gpus", 31},
              {"nodes", 5},
              {"nic", {{"gbit_per_s", 400}}}};
-  EXPECT_THAT(error_of(file_with(group)), HasSubstr("31 GPUs fill 4 nodes"));
+  EXPECT_THAT(error_of(file_with(group)), HasSubstr("31 GPUs for 4 nodes"));
   group["nodes"] = 4;
   EXPECT_EQ(error_of(file_with(group)), "");
 }

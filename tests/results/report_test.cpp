@@ -84,11 +84,11 @@ TEST(Report, ShowsTheNumbersAndTheAlarm) {
   run.stages[2].out_of_memory = run.out_of_memory = true;
   const std::string page = html_report(run);
   EXPECT_THAT(page, HasSubstr("43.8 %"));
-  EXPECT_THAT(page, HasSubstr("Out of memory."));
+  EXPECT_THAT(page, HasSubstr("Out of memory</b>"));
   EXPECT_THAT(page, HasSubstr("1 of 4 stages"));
   EXPECT_THAT(page, HasSubstr(run.inputs["strategy"]));
   EXPECT_THAT(page, HasSubstr("no measured all-reduce"));
-  EXPECT_THAT(html_report(sample_run()), Not(HasSubstr("Out of memory.")));
+  EXPECT_THAT(html_report(sample_run()), Not(HasSubstr("Out of memory")));
 }
 
 // 64 micro-batches x 8 stages x 3 pipelines: 2 x 1536 computations,

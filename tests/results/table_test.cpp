@@ -53,7 +53,7 @@ TEST(RunTable, OfUnequalPipelinesThatDoNotFit) {
   run.cluster_gpus = 96;
   const std::string table = to_table(run);
   expect_golden(table, "simulate_out_of_memory.txt");
-  EXPECT_THAT(table, HasSubstr("OUT OF MEMORY: 1 of 8 stages"));
+  EXPECT_THAT(table, HasSubstr("OUT OF MEMORY in 1 of 8 stages"));
 }
 
 TEST(RunTable, HasNoTrailingSpaces) {

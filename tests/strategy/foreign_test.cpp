@@ -266,7 +266,7 @@ TEST(Hexiscale, MistakesAreNamed) {
   EXPECT_THAT(with(R"("layer_partitions": [[32]])"),
               HasSubstr("/layer_partitions/0: 1 stages"));
   EXPECT_THAT(with(R"("layer_partitions": [[16, 16]], "chunks": [1, 2])"),
-              HasSubstr("/chunks: 2 values for 1 pipelines"));
+              HasSubstr("/chunks: 2 values for 1 pipeline"));
   EXPECT_THAT(with(R"("layer_partitions": [[16, 16]], "batch": 5,
                       "chunks": 2)"),
               HasSubstr("do not divide into 2 equal micro-batches"));

@@ -270,7 +270,7 @@ INSTANTIATE_TEST_SUITE_P(
               "/pipelines/0/stages/1/layers: missing"},
         Wrong{R"("pipelines": [{"stages": [{"devices": {"kind": "h100",
                 "count": 1}}]}])",
-              "1 more h100 devices wanted, 0 free"},
+              "1 more h100 device wanted, 0 free"},
         Wrong{R"("pipelines": [{"stages": [{"devices": "0-1", "cp": 2,
                 "shares": [0.5, 0.6]}]}])",
               "the shares of the sequence add up to 1.1"},
@@ -301,7 +301,7 @@ TEST(Native, OdditiesAreAcceptedWithAWarning) {
   ASSERT_TRUE(plan) << plan.error().message;
   const std::string text = warnings(*plan);
   EXPECT_THAT(text, HasSubstr("crosses nodes"));
-  EXPECT_THAT(text, HasSubstr("8 of 16 devices are idle: 0-3,12-15"));
+  EXPECT_THAT(text, HasSubstr("8 of 16 devices idle: 0-3,12-15"));
   EXPECT_THAT(text, HasSubstr("/pipelines/0/stages/1: a stage without layers; "
                               "it is left out and its devices (12)"));
   EXPECT_EQ(plan->strategy.phases[0].pipelines[0].stages.size(), 1u);
