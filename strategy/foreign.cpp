@@ -172,8 +172,8 @@ Result<Case> choose_case(Format format, const Json& json,
   if (index < 0 && list.cases.size() == 1) found = 0;
   if (found == list.cases.size()) {
     return fail(Fault::input,
-                fmt::format("{} holds {} cases{}; choose one with --case: {}",
-                            file, names.size(),
+                fmt::format("{} holds {}{}; choose one with --case: {}", file,
+                            counted(std::ssize(names), "case"),
                             index < 0 ? std::string()
                                       : fmt::format(", no case {}", index),
                             excerpt(join(names), 200)));
@@ -253,6 +253,9 @@ std::optional<Format> guess_format(const Json& json) {
   };
   const auto looks = [&](const Json& j) -> std::optional<Format> {
     if (has(j, "layers_num_list") || has(j, "cp_list")) return Format::hspmd;
+    if (has(j, "micro_batch_num_list") || has(j, "rank_to_device_mapping")) {
+      return Format::hspmd;
+    }
     if (has(j, "hetero_configs")) return Format::hexiscale;
     if (has(j, "bucket_bounds")) return Format::hotspa;
     if (has(j, "pipeline_tuple") || has(j, "pipelines_tp_pp")) {
@@ -271,6 +274,8 @@ std::optional<Format> guess_format(const Json& json) {
     if (!value.is_array()) continue;
     for (const Json& element : value) {
       if (const auto part = looks(element)) return part;
+      if (!has(element, "strategy")) continue;
+      if (const auto inner = looks(element["strategy"])) return inner;
     }
   }
   return {};

@@ -145,15 +145,23 @@ void read_surroundings(const Json& model, const Json& cluster,
 
 /// The native file, or a hint at what it is instead.
 Result<void> check_native(const Json& json, const std::string& file) {
-  if (json.is_object() && json.contains("format")) return {};
+  const bool has_format = json.is_object() && json.contains("format");
+  if (has_format && json["format"] == kFormat) return {};
+  // Foreign files may have a "format" of their own.
   const auto guess = guess_format(json);
-  return fail(
-      Fault::input,
-      fmt::format("{}: /format: missing; expected \"{}\"{}", file, kFormat,
-                  guess ? fmt::format(" (it looks like a file of {}: "
-                                      "use --from {})",
-                                      name_of(*guess), name_of(*guess))
-                        : std::string()));
+  if (has_format && !guess) return {};
+  const std::string hint =
+      guess ? fmt::format(" (it looks like a file of {0}: use --from {0})",
+                          name_of(*guess))
+            : std::string();
+  const std::string found =
+      has_format
+          ? fmt::format("expected \"{}\", found {}", kFormat,
+                        excerpt(json["format"].dump(
+                            -1, ' ', false, Json::error_handler_t::replace)))
+          : fmt::format("missing; expected \"{}\"", kFormat);
+  return fail(Fault::input,
+              fmt::format("{}: /format: {}{}", file, found, hint));
 }
 
 Json member(const Json& json, const char* key) {
@@ -170,6 +178,20 @@ struct Source {
   Json cluster;
 };
 
+/// What fails as JSON may be Megatron-LM's arguments.
+Error with_hint(Format format, std::string_view text, Error error) {
+  const bool arguments =
+      format == Format::native &&
+      (text.find("--tensor-model-parallel-size") != std::string_view::npos ||
+       text.find("--pipeline-model-parallel-size") != std::string_view::npos ||
+       text.find("--micro-batch-size") != std::string_view::npos);
+  if (arguments) {
+    error.message +=
+        " (it looks like arguments of Megatron-LM: use --from megatron)";
+  }
+  return error;
+}
+
 Result<Source> open_source(std::string_view text, const std::string& file,
                            const LoadOptions& options, Plan& plan) {
   Source out;
@@ -182,7 +204,9 @@ Result<Source> open_source(std::string_view text, const std::string& file,
                             excerpt(options.from)));
   }
   out.format = *format;
-  TRY(out.json, parse_source(out.format, text, file));
+  auto parsed = parse_source(out.format, text, file);
+  if (!parsed) return fail(with_hint(out.format, text, parsed.error()));
+  out.json = *std::move(parsed);
   plan.hashes["strategy"] = content_hash(text);
   if (out.format == Format::native) {
     if (options.case_index >= 0) {
