@@ -3,6 +3,7 @@
 
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "base/json.h"
 #include "base/result.h"
@@ -26,5 +27,9 @@ Json native_of(const Plan& plan);
 ///
 /// Errors: input, every reason why they cannot say it.
 [[nodiscard]] Result<std::string> to_megatron(const Plan& plan);
+
+/// What of the plan those arguments leave unsaid, a sentence each: the step
+/// they give differs in it.
+std::vector<std::string> megatron_notes(const Plan& plan);
 
 }  // namespace troupe::strategy

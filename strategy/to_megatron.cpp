@@ -220,6 +220,10 @@ void write_options(const Strategy& s, const ShortForm& form, Writer& w) {
   if (s.overlap_gradient_sync) w.add("--overlap-grad-reduce");
   if (form.interleave > 1 && !s.overlap_hand_over) {
     w.add("--no-overlap-p2p-communication");
+    if (form.pp == 2) {
+      // Its arguments demand more than two stages here.
+      w.cannot("two interleaved stages that wait for their hand-overs");
+    }
   }
   if (s.schedule == ScheduleKind::gpipe) w.cannot("the GPipe schedule");
   if (s.schedule == ScheduleKind::custom) w.cannot("a custom schedule");
@@ -273,11 +277,30 @@ void write_model(const models::Model& m, Writer& w) {
 
 }  // namespace
 
+std::vector<std::string> megatron_notes(const Plan& plan) {
+  const Strategy& s = plan.strategy;
+  std::vector<std::string> notes;
+  const auto& stages = s.phases.front().pipelines.front().stages;
+  const bool interleaved = stages.front().chunks.size() > 1;
+  if (s.overlap_hand_over && !interleaved && stages.size() > 1) {
+    notes.emplace_back(
+        "overlap_hand_over: without interleaved stages Megatron-LM has no "
+        "argument for it and waits for its hand-overs; its step is that of "
+        "--set overlap_hand_over=false");
+  }
+  if (!s.flash_attention) {
+    notes.emplace_back(
+        "flash_attention: the arguments do not choose the attention kernel; "
+        "add --attention-backend unfused");
+  }
+  return notes;
+}
+
 Result<std::string> to_megatron(const Plan& plan) {
   const Strategy& s = plan.strategy;
   Writer w;
   if (s.phases.size() != 1) {
-    w.cannot(fmt::format("{} phases", s.phases.size()));
+    w.cannot(counted(std::ssize(s.phases), "phase"));
   }
   const Phase& phase = s.phases.front();
   const Pipeline& first = phase.pipelines.front();
