@@ -163,6 +163,13 @@ StoredRun read_row(SQLite::Statement& row) {
   return out;
 }
 
+/// Empty when the folder is gone.
+std::string working_folder() {
+  std::error_code error;
+  const fs::path folder = fs::current_path(error);
+  return error ? std::string() : valid_utf8(folder.string());
+}
+
 /// Inserts the run and its inputs; returns its number.
 std::int64_t insert(SQLite::Database& db, const RunResult& run,
                     const std::string& created, const std::string& body) {
@@ -173,7 +180,7 @@ std::int64_t insert(SQLite::Database& db, const RunResult& run,
                valid_utf8(run.model), valid_utf8(run.cluster),
                valid_utf8(run.schedule), run.gpus, run.step_time.v,
                finite(run.tokens_per_s), finite(run.mfu),
-               run.out_of_memory ? 1 : 0, body);
+               run.out_of_memory ? 1 : 0, body, working_folder());
   add.exec();
   const std::int64_t number = db.getLastInsertRowid();
   SQLite::Statement add_input(db, sql::kAddInput);
@@ -288,6 +295,21 @@ Result<RunResult> Store::get(const std::string& id) const {
     run.id = fmt::format("r{}", number);
     run.created = query.getColumn(0).getString();
     return run;
+  } catch (const SQLite::Exception& e) {
+    return fail(explain(e, connection_->path, connection_->busy_ms));
+  }
+}
+
+Result<std::string> Store::folder(const std::string& id) const {
+  try {
+    TRY(const std::int64_t number, number_of(id));
+    SQLite::Statement query(connection_->db, sql::kFolder);
+    query.bind(1, number);
+    if (!query.executeStep()) {
+      return fail(Fault::input, fmt::format("no run '{}' in {}", id,
+                                            connection_->path.string()));
+    }
+    return query.getColumn(0).getString();
   } catch (const SQLite::Exception& e) {
     return fail(explain(e, connection_->path, connection_->busy_ms));
   }

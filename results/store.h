@@ -54,7 +54,7 @@ class Store {
   ~Store();
 
   /// Keeps a run; sets its `id` ("r1", "r2", ... never used twice) and
-  /// `created`. Returns the id.
+  /// `created`, and notes the working folder. Returns the id.
   ///
   /// Errors: io, when the disk is full or the store locked; nothing is kept
   ///         then.
@@ -67,6 +67,12 @@ class Store {
   ///
   /// Errors: input, when there is none.
   Result<RunResult> get(const std::string& id) const;
+
+  /// The folder in which a run was kept, where relative paths of its command
+  /// begin; empty when it is not known.
+  ///
+  /// Errors: input, when there is no such run.
+  Result<std::string> folder(const std::string& id) const;
 
   /// Errors: input, when there is none.
   Result<void> remove(const std::string& id);

@@ -12,7 +12,7 @@ inline constexpr int kApplication = 0x54525052;
 
 /// Entry i brings a store from user_version i to i + 1. `body` is the JSON of
 /// FORMAT.md without id and created; the other columns repeat what lists show.
-inline constexpr std::array<std::string_view, 2> kMigrations{
+inline constexpr std::array<std::string_view, 3> kMigrations{
     R"sql(
 CREATE TABLE runs (
   number        INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -41,14 +41,18 @@ CREATE INDEX run_inputs_by_hash ON run_inputs (hash);
 INSERT INTO run_inputs
   SELECT runs.number, input.key, input.value
   FROM runs, json_each(runs.body, '$.inputs') AS input;
+)sql",
+    // Where relative paths of the run's command begin; not known of old runs.
+    R"sql(
+ALTER TABLE runs ADD COLUMN folder TEXT NOT NULL DEFAULT '';
 )sql"};
 
 inline constexpr const char* kHasTables = "SELECT count(*) FROM sqlite_schema";
 
 inline constexpr const char* kAdd = R"sql(
 INSERT INTO runs (created, performance, name, model, cluster, schedule, gpus,
-                  step_ps, tokens_per_s, mfu, out_of_memory, body)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+                  step_ps, tokens_per_s, mfu, out_of_memory, body, folder)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 )sql";
 
 inline constexpr const char* kAddInput =
@@ -71,6 +75,8 @@ LIMIT ?4
 
 inline constexpr const char* kGet =
     "SELECT created, body FROM runs WHERE number = ?";
+inline constexpr const char* kFolder =
+    "SELECT folder FROM runs WHERE number = ?";
 inline constexpr const char* kLast = "SELECT max(number) FROM runs";
 inline constexpr const char* kRemove = "DELETE FROM runs WHERE number = ?";
 

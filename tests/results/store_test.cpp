@@ -162,7 +162,7 @@ TEST(RunStore, RefusesANewerVersion) {
   SQLite::Database(folder.file("runs.db"), SQLite::OPEN_READWRITE)
       .exec("PRAGMA user_version = 99");
   EXPECT_THAT(message_of(Store::open(folder.file("runs.db"))),
-              HasSubstr("has version 99, this program knows up to 2"));
+              HasSubstr("has version 99, this program knows up to 3"));
 }
 
 // Pages in the middle overwritten with noise: every answer is an error or a
@@ -215,7 +215,11 @@ TEST(RunStore, MigratesAnOlderStoreWithItsRuns) {
     db.exec(std::string(sql::kMigrations[0]));
     db.exec("PRAGMA application_id = " + std::to_string(sql::kApplication));
     db.exec("PRAGMA user_version = 1");
-    SQLite::Statement add(db, sql::kAdd);
+    SQLite::Statement add(db,
+                          "INSERT INTO runs (created, performance, name, "
+                          "model, cluster, schedule, gpus, step_ps, "
+                          "tokens_per_s, mfu, out_of_memory, body) "
+                          "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)");
     for (int i = 1; i <= 6; ++i) add.bind(i, "x");
     for (int i = 7; i <= 11; ++i) add.bind(i, 1);
     add.bind(12, to_json(run).dump());
@@ -227,7 +231,18 @@ TEST(RunStore, MigratesAnOlderStoreWithItsRuns) {
   EXPECT_EQ(found->front().id, "r1");
   EXPECT_EQ(store.get("r1")->stages, run.stages);
   SQLite::Database db(folder.file("runs.db"));
-  EXPECT_EQ(db.execAndGet("PRAGMA user_version").getInt(), 2);
+  EXPECT_EQ(db.execAndGet("PRAGMA user_version").getInt(), 3);
+  EXPECT_EQ(store.folder("r1").value(), "");
+}
+
+TEST(RunStore, KnowsTheFolderOfARun) {
+  const TemporaryFolder folder;
+  Store store = *Store::open(folder.file("runs.db"));
+  RunResult run = small_run();
+  ASSERT_TRUE(store.add(run).has_value());
+  EXPECT_EQ(store.folder(run.id).value(),
+            std::filesystem::current_path().string());
+  EXPECT_FALSE(store.folder("r9").has_value());
 }
 
 TEST(RunStore, SaysWhenAnotherHoldsTheLock) {
