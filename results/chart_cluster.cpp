@@ -48,8 +48,12 @@ int main_pipeline(const NodeSummary& node) {
 }
 
 std::string node_title(const NodeSummary& node) {
-  std::string out = fmt::format("{}: {} x {}, {} used", cell(node.name, 40),
-                                node.devices, cell(node.kind, 30), node.used);
+  std::string out = cell(node.name, 40);
+  if (!node.address.empty()) {
+    out += fmt::format(" at {}", cell(node.address, 60));
+  }
+  out += fmt::format(": {} x {}, {} used", node.devices, cell(node.kind, 30),
+                     node.used);
   const int pipeline = main_pipeline(node);
   if (pipeline >= 0) out += fmt::format(", pipeline {}", pipeline);
   return out;
@@ -96,7 +100,9 @@ std::string draw_boxes(const RunResult& run, const Kinds& kinds) {
     svg.rect(x, y, boxes.width(), boxes.height(), kinds.style(node.kind),
              node_title(node));
     const auto room = static_cast<std::size_t>(boxes.width() / 5.2);
-    svg.text(x + 5, y + 11, cell(node.name, room), "tiny");
+    svg.text(x + 5, y + 11,
+             cell(node.address.empty() ? node.name : node.address, room),
+             "tiny");
     const std::size_t squares = std::min(node.pipelines.size(), kMostDevices);
     for (std::size_t d = 0; d < squares; ++d) {
       const int pipeline = node.pipelines[d];

@@ -113,6 +113,7 @@ void add_nodes(const Performed& p, RunResult& out) {
   for (const auto& node : p.cluster.nodes) {
     NodeSummary summary;
     summary.name = node.name;
+    summary.address = node.address;
     summary.devices = static_cast<int>(node.devices.size());
     if (!node.devices.empty()) {
       summary.kind = p.cluster.kind_of(node.devices.front()).name;

@@ -73,11 +73,29 @@ Json bars_json(const std::vector<Bar>& bars) {
 }
 
 Json node_json(const NodeSummary& node) {
-  return {{"name", valid_utf8(node.name)},
-          {"kind", valid_utf8(node.kind)},
-          {"devices", node.devices},
-          {"used", node.used},
-          {"pipelines", node.pipelines}};
+  Json out = {{"name", valid_utf8(node.name)},
+              {"kind", valid_utf8(node.kind)},
+              {"devices", node.devices},
+              {"used", node.used},
+              {"pipelines", node.pipelines}};
+  if (!node.address.empty()) out["address"] = valid_utf8(node.address);
+  return out;
+}
+
+/// The nodes that have addresses, and which devices are theirs.
+Json hosts_json(const std::vector<NodeSummary>& nodes) {
+  Json out = Json::array();
+  std::int64_t first = 0;
+  for (const NodeSummary& node : nodes) {
+    if (!node.address.empty() && node.devices > 0) {
+      out.push_back({{"address", valid_utf8(node.address)},
+                     {"node", valid_utf8(node.name)},
+                     {"first_rank", first},
+                     {"last_rank", first + node.devices - 1}});
+    }
+    first += node.devices;
+  }
+  return out;
 }
 
 /// Every time in picoseconds, when seconds as a double would round one (steps
@@ -151,6 +169,9 @@ Json to_json(const RunResult& run) {
   out["bars"] = bars_json(run.bars);
   Json& nodes = out["nodes"] = Json::array();
   for (const NodeSummary& node : run.nodes) nodes.push_back(node_json(node));
+  if (Json hosts = hosts_json(run.nodes); !hosts.empty()) {
+    out["hosts"] = std::move(hosts);
+  }
   if (Json times = exact_times(run); !times.is_null()) {
     out["exact_ps"] = std::move(times);
   }

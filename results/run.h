@@ -79,6 +79,7 @@ struct NodeSummary {
   int devices = 0;
   int used = 0;
   std::vector<int> pipelines;  ///< of each device, -1 when idle
+  std::string address = {};    ///< of a host list; empty without one
   bool operator==(const NodeSummary&) const = default;
 };
 

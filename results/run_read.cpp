@@ -104,8 +104,8 @@ void read_stages(JsonObject& from, RunResult& run) {
   if (memory.size() != run.stages.size()) {
     from.findings().error(
         from.where("peak_memory_bytes"),
-        fmt::format("has {} entries for {} stages; one each is needed",
-                    memory.size(), run.stages.size()));
+        fmt::format("has {} entries for {}; one each is needed", memory.size(),
+                    counted(std::ssize(run.stages), "stage")));
     return;
   }
   for (std::size_t i = 0; i < memory.size(); ++i) {
@@ -160,12 +160,14 @@ void read_bars(JsonObject& from, RunResult& run) {
 }
 
 void read_nodes(JsonObject& from, RunResult& run) {
+  from.raw("hosts");  // repeats the addresses of the nodes
   for (JsonObject& node : from.objects("nodes")) {
     run.nodes.push_back({.name = node.text("name"),
                          .kind = node.text("kind"),
                          .devices = node.small("devices", kNotNegative),
                          .used = node.small("used", kNotNegative),
-                         .pipelines = read_ints(node, "pipelines")});
+                         .pipelines = read_ints(node, "pipelines"),
+                         .address = node.text("address", "")});
     node.finish();
   }
 }

@@ -92,7 +92,7 @@ RunResult any_run() {
   for (int i = *rc::gen::inRange(0, 3); i > 0; --i) {
     run.stages.push_back(any_stage());
     run.bars.push_back({i, -1, any_text(), i, *any_time(), *any_time()});
-    run.nodes.push_back({any_text(), any_text(), i, 0, {-1, i}});
+    run.nodes.push_back({any_text(), any_text(), i, 0, {-1, i}, any_text()});
   }
   return run;
 }
