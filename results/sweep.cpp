@@ -182,17 +182,25 @@ Json sweep_json(const Sweep& sweep) {
           {"points", std::move(points)}};
 }
 
-Result<void> write_sweep(const std::filesystem::path& path,
-                         const Sweep& sweep) {
+Result<void> check_sweep_name(const std::filesystem::path& path) {
   const std::string end = path.extension().string();
-  if (end == ".csv") return write_file(path, sweep_csv(sweep));
-  if (end == ".json") return write_file(path, to_text(sweep_json(sweep)));
-  if (end == ".svg") return write_file(path, sweep_svg(sweep));
-  if (end == ".html") return write_file(path, sweep_html(sweep));
+  for (const char* known : {".csv", ".json", ".svg", ".html"}) {
+    if (end == known) return {};
+  }
   return fail(Fault::input,
               fmt::format("cannot tell what to write to {}; its name must end "
                           "in .csv, .json, .svg or .html",
                           path.string()));
+}
+
+Result<void> write_sweep(const std::filesystem::path& path,
+                         const Sweep& sweep) {
+  TRY_DO(check_sweep_name(path));
+  const std::string end = path.extension().string();
+  if (end == ".csv") return write_file(path, sweep_csv(sweep));
+  if (end == ".json") return write_file(path, to_text(sweep_json(sweep)));
+  if (end == ".svg") return write_file(path, sweep_svg(sweep));
+  return write_file(path, sweep_html(sweep));
 }
 
 }  // namespace troupe::results

@@ -61,6 +61,9 @@ std::string sweep_svg(const Sweep& sweep);
 /// The charts and the table as one self-contained page.
 std::string sweep_html(const Sweep& sweep);
 
+/// Errors: input, for a name that ends in none of .csv, .json, .svg, .html.
+Result<void> check_sweep_name(const std::filesystem::path& path);
+
 /// Writes by the name's end: .csv, .json, .svg or .html.
 ///
 /// Errors: input for another end; io with the system's reason.
