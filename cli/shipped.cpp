@@ -43,10 +43,10 @@ Result<int> models(const ShippedOptions& o) {
     one["parameters"] = count;
     list.push_back(one);
     if (!o.json) {
-      say("{:<16} {:>16} parameters, {} layers, hidden {}, {} heads "
-          "({} kv), ffn {}, vocab {}\n",
-          m.name, count, m.layers, m.hidden, m.heads, m.kv_heads, m.ffn,
-          m.vocab);
+      say("{:<16} {:>16} parameters, {}, hidden {}, {} ({} kv), ffn {}, "
+          "vocab {}\n",
+          m.name, count, counted(m.layers, "layer"), m.hidden,
+          counted(m.heads, "head"), m.kv_heads, m.ffn, m.vocab);
     }
   }
   if (o.json) say("{}\n", to_text({{"models", list}}));
@@ -70,8 +70,9 @@ Result<int> clusters(const ShippedOptions& o) {
                     {"kinds", kinds},
                     {"source", c.source}});
     if (!o.json) {
-      say("{:<24} {:>6} GPUs in {:>5} nodes: {}\n", c.name, c.devices.size(),
-          c.nodes.size(), join(parts));
+      say("{:<24} {:>11} in {:>11}: {}\n", c.name,
+          counted(std::ssize(c.devices), "GPU"),
+          counted(std::ssize(c.nodes), "node"), join(parts));
     }
   }
   if (o.json) say("{}\n", to_text({{"clusters", list}}));

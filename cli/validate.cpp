@@ -10,6 +10,7 @@
 
 #include "base/file.h"
 #include "base/progress.h"
+#include "base/text.h"
 #include "cli/command.h"
 #include "cli/say.h"
 #include "cli/simulation.h"
@@ -32,21 +33,28 @@ Result<std::vector<Validated>> read_cases(const ValidateOptions& o) {
   }
   TRY(const auto files, validation_files(paths));
   std::vector<Validated> out;
+  bool any = o.source.empty();
+  std::vector<std::string> sources;
   for (const auto& file : files) {
     for (ValidationCase& one : read_validation_file(file)) {
-      // What cannot be read is never hidden by the filter.
-      if (one.error.empty() && one.source.find(o.source) == std::string::npos) {
-        continue;
+      const bool chosen = one.source.find(o.source) != std::string::npos;
+      any = any || chosen;
+      if (one.error.empty() && std::find(sources.begin(), sources.end(),
+                                         one.source) == sources.end()) {
+        sources.push_back(one.source);
       }
+      // What cannot be read is never hidden by the filter.
+      if (one.error.empty() && !chosen) continue;
       out.push_back({std::move(one), {}, ""});
     }
   }
-  if (out.empty()) {
-    return fail(
-        Fault::input,
-        fmt::format("--source {}: no case has such a source", o.source));
-  }
-  return out;
+  if (any) return out;
+  std::string message =
+      fmt::format("--source {}: no case has such a source{}; there are: {}",
+                  excerpt(o.source), did_you_mean(o.source, sources),
+                  excerpt(join(sources), 600));
+  for (const Validated& unread : out) message += "\n" + unread.one.error;
+  return fail(Fault::input, message);
 }
 
 /// The different kinds of all plans, as a cluster of no nodes.

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <functional>
 
+#include "base/text.h"
 #include "results/text.h"
 
 namespace troupe::cli {
@@ -109,9 +110,9 @@ std::string cases_text(const std::vector<Validated>& all) {
 std::string memory_text(const ErrorSummary& s) {
   std::string out;
   if (s.memory > 0) {
-    out += fmt::format("Memory: {} cases, median |error| {}, mean {}\n",
-                       s.memory, results::percent(s.memory_median),
-                       signed_percent(s.memory_mean));
+    out += fmt::format(
+        "Memory: {}, median |error| {}, mean {}\n", counted(s.memory, "case"),
+        results::percent(s.memory_median), signed_percent(s.memory_mean));
   }
   out += fmt::format(
       "Fits: {} of {} that ran are simulated to fit, {} of {} that failed to "
