@@ -4,7 +4,9 @@
 
 #include <fmt/format.h>
 
+#include <iterator>
 #include <memory>
+#include <set>
 
 #include "base/file.h"
 #include "base/text.h"
@@ -53,68 +55,121 @@ Json summary(const Checked& c) {
           {"findings", to_json(c.findings)}};
 }
 
-bool is_schedule_file(const std::string& path) {
-  const auto text = read_file(path, Bytes{std::int64_t{4} << 30});
-  return text && text->find("\"troupe.schedule/") != std::string::npos;
+/// Whether "format" is that of a schedule, without reading it all as JSON.
+bool is_schedule(std::string_view text) {
+  constexpr std::string_view kBlank = " \t\r\n";
+  std::size_t at = 0;
+  while ((at = text.find("\"troupe.schedule/", at)) != text.npos) {
+    std::string_view before = text.substr(0, at++);
+    before = before.substr(0, before.find_last_not_of(kBlank) + 1);
+    if (!before.ends_with(':')) continue;
+    before.remove_suffix(1);
+    before = before.substr(0, before.find_last_not_of(kBlank) + 1);
+    if (before.ends_with("\"format\"")) return true;
+  }
+  return false;
 }
 
-Result<std::vector<Checked>> check_all(const CheckOptions& options) {
-  std::vector<Checked> out;
-  if (is_schedule_file(options.source.strategy)) {
-    TRY(schedule::Schedule read,
-        schedule::read_schedule(options.source.strategy));
-    const std::string name =
-        options.source.cluster.empty() ? read.cluster : options.source.cluster;
-    const auto cluster = clusters::read_cluster(name);
-    Findings findings =
-        schedule::check_schedule(read, cluster ? &*cluster : nullptr, kReserve);
-    if (!cluster) {
-      findings.warning("cluster", fmt::format("'{}' is not known here, so "
-                                              "memory is not checked; name it "
-                                              "with --cluster",
-                                              name));
-    }
-    out.push_back({std::move(read), std::move(findings)});
+/// A schedule file, or every phase of a strategy.
+struct CheckedFile {
+  std::vector<Checked> phases;
+  Findings plan;  ///< of the strategy itself, said once
+};
+
+Result<Checked> check_file(const std::string& text, const std::string& name,
+                           const std::string& given_cluster) {
+  TRY(const Json json, parse_json(text, name));
+  TRY(schedule::Schedule read, schedule::schedule_from_json(json, name));
+  const std::string known =
+      given_cluster.empty() ? read.cluster : given_cluster;
+  const auto cluster = clusters::read_cluster(known);
+  if (!cluster && !given_cluster.empty()) return fail(cluster.error());
+  Findings findings =
+      schedule::check_schedule(read, cluster ? &*cluster : nullptr, kReserve);
+  if (!cluster) {
+    findings.warning("cluster", fmt::format("'{}' is not known here, so "
+                                            "memory is not checked; name it "
+                                            "with --cluster",
+                                            excerpt(known)));
+  }
+  return Checked{std::move(read), std::move(findings)};
+}
+
+/// Reads the file once: it may be a pipe.
+Result<CheckedFile> check_all(const CheckOptions& options) {
+  TRY(const auto path, find_shipped(options.source.strategy, "examples"));
+  TRY(const std::string text, read_file(path, Bytes{std::int64_t{4} << 30}));
+  CheckedFile out;
+  if (is_schedule(text)) {
+    TRY(Checked one, check_file(text, path.string(), options.source.cluster));
+    out.phases.push_back(std::move(one));
     return out;
   }
-  TRY(const strategy::Plan plan, load(options.source));
+  TRY(const strategy::Plan plan,
+      load_text(text, path.string(), options.source));
+  out.plan = plan.findings;
   for (std::size_t p = 0; p < plan.strategy.phases.size(); ++p) {
     TRY(schedule::Schedule lowered, lower_phase(plan, p));
-    Findings findings = plan.findings;
-    findings.append(schedule::check_schedule(lowered, &plan.cluster, kReserve));
-    out.push_back({std::move(lowered), std::move(findings)});
+    Findings findings =
+        schedule::check_schedule(lowered, &plan.cluster, kReserve);
+    out.phases.push_back({std::move(lowered), std::move(findings)});
   }
   return out;
 }
 
-Result<int> check(const CheckOptions& options) {
-  TRY(const auto all, check_all(options));
-  bool ok = true;
-  Json list = Json::array();
-  for (const Checked& c : all) {
-    ok = ok && c.findings.ok();
-    list.push_back(summary(c));
-    if (options.json) continue;
-    say("{}: {} tasks on {} GPUs, {} stages, {} blocks, hash {}\n",
-        c.schedule.phase.empty() ? "schedule" : c.schedule.phase,
-        c.schedule.tasks.size(), c.schedule.ranks.size(),
-        c.schedule.stages.size(), c.schedule.blocks.size(),
-        schedule::content_hash(c.schedule));
-    for (const Finding& f : c.findings.all()) {
-      say("  {}: {}\n", f.severity == Severity::error ? "error" : "warning",
-          to_line(f));
-    }
+void print_findings(const Findings& findings, std::set<std::string>& said) {
+  for (const Finding& f : findings.all()) {
+    const std::string line = to_line(f);
+    if (!said.insert(line).second) continue;
+    say("  {}: {}\n", f.severity == Severity::error ? "error" : "warning",
+        line);
+  }
+}
+
+void print_checked(const CheckedFile& file) {
+  std::set<std::string> said;
+  print_findings(file.plan, said);
+  for (const Checked& c : file.phases) {
+    const schedule::Schedule& s = c.schedule;
+    say("{}: {} on {}, {}, {}, hash {}\n",
+        s.phase.empty() ? "schedule" : s.phase,
+        counted(std::ssize(s.tasks), "task"),
+        counted(std::ssize(s.ranks), "GPU"),
+        counted(std::ssize(s.stages), "stage"),
+        counted(std::ssize(s.blocks), "block"), schedule::content_hash(s));
+    print_findings(c.findings, said);
     say("  {}\n", c.findings.ok() ? "ok" : "not a valid schedule");
   }
+}
+
+/// One phase is the object itself; several are its "phases".
+Json to_json(const CheckedFile& file, bool ok) {
+  if (file.phases.size() == 1) {
+    Checked one = file.phases.front();
+    Findings all = file.plan;
+    all.append(one.findings);
+    one.findings = std::move(all);
+    return summary(one);
+  }
+  Json list = Json::array();
+  for (const Checked& c : file.phases) list.push_back(summary(c));
+  return {{"ok", ok}, {"findings", to_json(file.plan)}, {"phases", list}};
+}
+
+Result<int> check(const CheckOptions& options) {
+  TRY(const CheckedFile file, check_all(options));
+  bool ok = true;
+  for (const Checked& c : file.phases) ok = ok && c.findings.ok();
   if (options.json) {
-    Json out = list.size() == 1 ? list[0] : Json{{"ok", ok}};
-    if (list.size() > 1) out["phases"] = list;
-    say("{}\n", to_text(out));
+    say("{}\n", to_text(to_json(file, ok)));
+  } else {
+    print_checked(file);
   }
   return ok ? 0 : 1;
 }
 
 Result<int> write(const CheckOptions& options) {
+  TRY_DO(check_output(options.output));
   TRY(const strategy::Plan plan, load(options.source));
   print_warnings(plan);
   TRY(const auto phases, choose_phases(plan.strategy, options.phase));
@@ -124,8 +179,9 @@ Result<int> write(const CheckOptions& options) {
     return 0;
   }
   TRY_DO(schedule::write_schedule(options.output, lowered));
-  fmt::print(stderr, "wrote {} ({} tasks, hash {})\n", options.output,
-             lowered.tasks.size(), schedule::content_hash(lowered));
+  fmt::print(stderr, "wrote {} ({}, hash {})\n", options.output,
+             counted(std::ssize(lowered.tasks), "task"),
+             schedule::content_hash(lowered));
   return 0;
 }
 

@@ -20,13 +20,15 @@ struct ConvertOptions {
 };
 
 Result<int> convert(const ConvertOptions& o) {
-  TRY(const strategy::LoadOptions options, load_options(o.source));
-  TRY(const strategy::Plan plan,
-      strategy::load_plan(o.source.strategy, options));
+  TRY_DO(check_output(o.output));
+  TRY(const strategy::Plan plan, load(o.source));
   print_warnings(plan);
   std::string text;
   if (o.to == "megatron") {
     TRY(text, strategy::to_megatron(plan));
+    for (const std::string& note : strategy::megatron_notes(plan)) {
+      fmt::print(stderr, "note: {}\n", note);
+    }
   } else {
     text = to_text(strategy::native_of(plan));
   }

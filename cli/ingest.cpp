@@ -8,6 +8,7 @@
 
 #include "base/file.h"
 #include "cli/command.h"
+#include "cli/options.h"
 #include "cli/say.h"
 #include "profiles/database.h"
 #include "profiles/export.h"
@@ -135,13 +136,20 @@ Result<int> show(const ProfilesOptions& o) {
 }
 
 Result<int> export_rows(const ProfilesOptions& o) {
+  TRY_DO(check_output(o.output));
   TRY(const profiles::Database db, open_existing(o.profiles));
-  TRY(const std::string csv, profiles::export_csv(db, o.filter));
+  std::string text;
+  if (o.json) {
+    TRY(const Json rows, profiles::show(db, o.filter));
+    text = to_text(rows) + "\n";
+  } else {
+    TRY(text, profiles::export_csv(db, o.filter));
+  }
   if (o.output.empty()) {
-    say("{}", csv);
+    say("{}", text);
     return 0;
   }
-  TRY_DO(write_file(o.output, csv));
+  TRY_DO(write_file(o.output, text));
   return 0;
 }
 
@@ -187,8 +195,8 @@ void add_profiles(Commands& commands) {
   commands.run(add_profiles_command(*parent, "show", "the rows", s),
                [s] { return show(*s); });
   auto e = std::make_shared<ProfilesOptions>();
-  CLI::App* command =
-      add_profiles_command(*parent, "export", "rows as CSV for ingest", e);
+  CLI::App* command = add_profiles_command(
+      *parent, "export", "rows for ingest, as CSV or --json", e);
   command->add_option("-o,--output", e->output, "file (standard output)");
   commands.run(command, [e] { return export_rows(*e); });
 }

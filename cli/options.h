@@ -16,7 +16,7 @@ struct StrategyOptions {
   std::string strategy;
   std::string from, model, cluster;
   int case_index = -1;
-  std::string hostfile;          ///< MPI, Slurm or JSON host list: the cluster
+  std::string hostfile;          ///< MPI, Slurm or JSON host list
   std::string kind;              ///< device kind of its hosts
   std::string network;           ///< what a short form says of it
   std::vector<std::string> set;  ///< "field=value"
@@ -27,6 +27,16 @@ void add_strategy_options(CLI::App& command, StrategyOptions& options);
 /// Errors: input, also for a `--set` that is not "field=value".
 Result<strategy::LoadOptions> load_options(const StrategyOptions& options);
 Result<strategy::Plan> load(const StrategyOptions& options);
+/// The same of a strategy's text that was read from `name` already.
+Result<strategy::Plan> load_text(const std::string& text,
+                                 const std::string& name,
+                                 const StrategyOptions& options);
+
+/// Whether a file can be written there, before work is done for it; an empty
+/// text is no file.
+///
+/// Errors: io, for a folder, for "-", or a file whose folder is missing or read-only.
+Result<void> check_output(const std::string& path);
 
 /// Phases called `wanted`, or all when it is empty.
 ///

@@ -1,11 +1,15 @@
 // troupe results: the runs that were kept. troupe compare: two of them.
 #include <fmt/format.h>
 
+#include <map>
 #include <memory>
 
 #include "base/file.h"
+#include "base/text.h"
 #include "cli/command.h"
+#include "cli/options.h"
 #include "cli/say.h"
+#include "cli/simulate.h"
 #include "results/compare.h"
 #include "results/report.h"
 #include "results/store.h"
@@ -55,6 +59,7 @@ Result<int> list(const ResultsOptions& o) {
 }
 
 Result<int> show(const ResultsOptions& o) {
+  TRY_DO(check_output(o.report));
   TRY(const results::Store store, open_store(o.results));
   TRY(const results::RunResult run, store.get(o.id));
   if (!o.report.empty()) TRY_DO(results::write_report(o.report, run));
@@ -67,6 +72,100 @@ Result<int> show(const ResultsOptions& o) {
   return 0;
 }
 
+/// A kept run beside its repetition.
+struct Rerun {
+  results::RunResult then, now;
+
+  /// Inputs by role, with the hashes of both; empty where one has none.
+  std::map<std::string, std::pair<std::string, std::string>> inputs() const {
+    std::map<std::string, std::pair<std::string, std::string>> out;
+    for (const auto& [role, hash] : then.inputs) out[role].first = hash;
+    for (const auto& [role, hash] : now.inputs) out[role].second = hash;
+    return out;
+  }
+  std::vector<std::string> changed() const {
+    std::vector<std::string> out;
+    for (const auto& [role, hashes] : inputs()) {
+      if (hashes.first != hashes.second) out.push_back(role);
+    }
+    return out;
+  }
+  bool same_schedule() const { return then.schedule == now.schedule; }
+  bool same_step() const { return then.step_time == now.step_time; }
+  double step_change() const {
+    return to_seconds(now.step_time) / to_seconds(then.step_time) - 1;
+  }
+};
+
+Json to_json(const Rerun& r) {
+  Json inputs = Json::object();
+  for (const auto& [role, hashes] : r.inputs()) {
+    inputs[role] = {{"then", hashes.first},
+                    {"now", hashes.second},
+                    {"changed", hashes.first != hashes.second}};
+  }
+  return {{"id", r.then.id},
+          {"created", r.then.created},
+          {"command", r.then.command},
+          {"phase", r.then.phase},
+          {"inputs", std::move(inputs)},
+          {"inputs_changed", !r.changed().empty()},
+          {"step_time_s",
+           {{"then", to_seconds(r.then.step_time)},
+            {"now", to_seconds(r.now.step_time)},
+            {"equal", r.same_step()}}},
+          {"schedule",
+           {{"then", r.then.schedule},
+            {"now", r.now.schedule},
+            {"equal", r.same_schedule()}}}};
+}
+
+std::string rerun_text(const Rerun& r) {
+  const auto changed = r.changed();
+  std::string out = fmt::format("run {} of {}: {}\n", r.then.id, r.then.created,
+                                join(r.then.command, " "));
+  out += fmt::format("  inputs    {}\n",
+                     changed.empty()
+                         ? std::string("unchanged since")
+                         : fmt::format("changed since: {}", join(changed)));
+  out += fmt::format("  step      {} then, {} now: {}\n",
+                     human(r.then.step_time), human(r.now.step_time),
+                     r.same_step()
+                         ? std::string("equal")
+                         : fmt::format("{:+.3g} %", 100 * r.step_change()));
+  out += fmt::format("  schedule  {}\n",
+                     r.same_schedule()
+                         ? std::string("equal")
+                         : fmt::format("differs: {} then, {} now",
+                                       r.then.schedule, r.now.schedule));
+  return out;
+}
+
+Result<int> rerun(const ResultsOptions& o) {
+  TRY(const results::Store store,
+      results::Store::open(o.results.empty() ? home_root() / "results.db"
+                                             : std::filesystem::path(o.results),
+                           {.create = false}));
+  Rerun r;
+  TRY(r.then, store.get(o.id));
+  TRY(const std::string folder, store.folder(o.id));
+  auto now = simulate_again(r.then.command, r.then.phase, folder);
+  if (!now) {
+    return fail(now.error().fault,
+                fmt::format("run {}: {}{}", r.then.id, now.error().message,
+                            folder.empty()
+                                ? std::string()
+                                : fmt::format(" (it was run in {})", folder)));
+  }
+  r.now = *std::move(now);
+  if (o.json) {
+    say("{}\n", to_text(to_json(r)));
+  } else {
+    say("{}", rerun_text(r));
+  }
+  return 0;
+}
+
 Result<int> remove(const ResultsOptions& o) {
   TRY(results::Store store, open_store(o.results));
   TRY_DO(store.remove(o.id));
@@ -76,7 +175,8 @@ Result<int> remove(const ResultsOptions& o) {
 /// A run of the store by its id, or of a file that `--json` printed.
 Result<results::RunResult> find_run(const std::string& what,
                                     const std::string& database) {
-  if (what.size() > 5 && what.ends_with(".json")) {
+  const bool is_file = what.ends_with(".json") || what.find('/') != what.npos;
+  if (is_file) {
     TRY(const Json json, read_json(what));
     return results::run_from_json(json, what);
   }
@@ -117,11 +217,16 @@ void add_results(Commands& commands) {
                            "within name, model or cluster");
   list_command->add_option("--hash", l->filter.hash,
                            "of the schedule or an input");
-  list_command->add_option("--most", l->filter.most, "how many");
+  list_command->add_option("--most", l->filter.most, "how many")
+      ->check(CLI::PositiveNumber);
   commands.run(list_command, [o = l] { return list(*o); });
   const auto [show_command, s] = add("show", "one run again", true);
   show_command->add_option("--report", s->report, "write its HTML report");
   commands.run(show_command, [o = s] { return show(*o); });
+  const auto [rerun_command, a] =
+      add("rerun", "repeat one run: inputs, step time, schedule then and now",
+          true);
+  commands.run(rerun_command, [o = a] { return rerun(*o); });
   const auto [remove_command, r] = add("remove", "forget one run", true);
   commands.run(remove_command, [o = r] { return remove(*o); });
 }

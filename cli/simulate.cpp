@@ -1,13 +1,18 @@
 // troupe simulate: the main job. Reads a strategy, simulates its phases,
 // prints the answer, keeps it in the store.
+#include "cli/simulate.h"
+
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstdlib>
+#include <filesystem>
 #include <memory>
 
 #include "base/file.h"
 #include "base/progress.h"
+#include "base/text.h"
 #include "cli/command.h"
 #include "cli/options.h"
 #include "cli/say.h"
@@ -20,11 +25,13 @@
 namespace troupe::cli {
 namespace {
 
+constexpr double kReserveGib = 1.0;
+
 struct SimulateOptions {
   StrategyOptions source;
   std::string profiles, results, report, trace, phase, detail = "tasks";
-  std::string sweep, sweep_out, keep = "pipeline";
-  double reserve_gib = 1.0, host_us = 0.0;
+  std::string sweep, sweep_out, keep;
+  double reserve_gib = kReserveGib, host_us = 0.0;
   bool json = false, no_fold = false, no_store = false, progress = false;
 };
 
@@ -57,11 +64,20 @@ std::vector<std::string> command_of(const SimulateOptions& o) {
   }
   add("--model", o.source.model);
   add("--cluster", o.source.cluster);
+  add("--hostfile", o.source.hostfile);
+  add("--kind", o.source.kind);
+  add("--network", o.source.network);
   for (const std::string& s : o.source.set) add("--set", s);
   add("--profiles", o.profiles);
   add("--phase", o.phase);
   if (o.detail != "tasks") add("--detail", o.detail);
   if (o.no_fold) out.emplace_back("--no-fold");
+  if (o.reserve_gib != kReserveGib) {
+    add("--reserve-gib", fmt::format("{}", o.reserve_gib));
+  }
+  if (o.host_us != 0) {
+    add("--host-us-per-operator", fmt::format("{}", o.host_us));
+  }
   return out;
 }
 
@@ -72,8 +88,38 @@ std::string file_for(const std::string& path, const std::string& phase,
   const auto slash = path.rfind('/');
   const auto dot = path.find('.', slash == std::string::npos ? 0 : slash + 1);
   const std::string stem = path.substr(0, dot);
-  return stem + "." + phase +
-         (dot == std::string::npos ? "" : path.substr(dot));
+  std::string word = phase;
+  std::replace(word.begin(), word.end(), '/', '-');
+  return stem + "." + word + (dot == std::string::npos ? "" : path.substr(dot));
+}
+
+/// One file cannot hold both; a device takes anything.
+Result<void> check_different(const char* a, const std::string& path,
+                             const char* b, const std::string& other) {
+  if (path.empty() || path != other || path.starts_with("/dev/")) return {};
+  return fail(Fault::input,
+              fmt::format("{} and {} name the same file {}", a, b, path));
+}
+
+/// Before the work: that its files can be written.
+Result<void> check_outputs(const SimulateOptions& o, const strategy::Plan& plan,
+                           const std::vector<std::size_t>& phases) {
+  TRY_DO(check_different("--report", o.report, "--trace", o.trace));
+  for (const std::string& path : {o.report, o.trace}) {
+    std::error_code ignored;
+    if (phases.size() > 1 && (path.starts_with("/dev/") ||
+                              std::filesystem::is_other(path, ignored))) {
+      return fail(Fault::input,
+                  fmt::format("{}: a pipe or device takes one phase, the "
+                              "strategy has {}; choose one with --phase",
+                              path, phases.size()));
+    }
+    for (const std::size_t p : phases) {
+      TRY_DO(check_output(
+          file_for(path, plan.strategy.phases[p].name, phases.size() > 1)));
+    }
+  }
+  return {};
 }
 
 Result<void> keep(const SimulateOptions& o,
@@ -109,6 +155,7 @@ void print(const SimulateOptions& o,
 Result<int> simulate_once(const SimulateOptions& o) {
   TRY(const strategy::Plan plan, load(o.source));
   TRY(const auto phases, choose_phases(plan.strategy, o.phase));
+  TRY_DO(check_outputs(o, plan, phases));
   TRY(const auto costs, load_costs(o.profiles, plan.cluster));
   std::vector<results::RunResult> runs;
   Progress progress("phases simulated",
@@ -134,6 +181,29 @@ Result<int> simulate_once(const SimulateOptions& o) {
   return 0;
 }
 
+/// What a sweep cannot do is refused, not passed over.
+Result<void> check_sweep_options(const SimulateOptions& o) {
+  if (o.sweep.empty()) {
+    if (o.sweep_out.empty() && o.keep.empty()) return {};
+    return fail(Fault::input,
+                fmt::format("{} is of a sweep; give --sweep field=value,...",
+                            o.keep.empty() ? "--sweep-out" : "--keep"));
+  }
+  if (!o.trace.empty()) {
+    return fail(Fault::input,
+                "--trace: a sweep has no trace; trace one of its points with "
+                "--set field=value");
+  }
+  if (!o.results.empty()) {
+    return fail(Fault::input,
+                "--results: a sweep keeps no runs; write it with --sweep-out");
+  }
+  if (!o.sweep_out.empty()) TRY_DO(results::check_sweep_name(o.sweep_out));
+  TRY_DO(check_output(o.sweep_out));
+  TRY_DO(check_different("--report", o.report, "--sweep-out", o.sweep_out));
+  return check_output(o.report);
+}
+
 Result<int> simulate_sweep(const SimulateOptions& o) {
   TRY(const auto field_values, parse_sweep(o.sweep));
   const auto& [field, values] = field_values;
@@ -143,6 +213,9 @@ Result<int> simulate_sweep(const SimulateOptions& o) {
             o.profiles, simulation_options(o), o.phase));
   if (!o.sweep_out.empty()) {
     TRY_DO(results::write_sweep(o.sweep_out, done));
+  }
+  if (!o.report.empty()) {
+    TRY_DO(write_file(o.report, results::sweep_html(done)));
   }
   if (o.json) {
     say("{}\n", to_text(results::sweep_json(done)));
@@ -163,7 +236,8 @@ void add_options(CLI::App& command, SimulateOptions& o) {
   command.add_option("--results", o.results, "run store");
   command.add_flag("--no-store", o.no_store, "do not keep the run");
   command.add_flag("--json", o.json, "print one JSON object");
-  command.add_option("--report", o.report, "write an HTML report");
+  command.add_option("--report", o.report,
+                     "write an HTML report (of a sweep: its charts)");
   command.add_option("--trace", o.trace,
                      "write a Chrome trace for Perfetto (.json or .json.gz)");
   command.add_option("--phase", o.phase, "simulate only this phase");
@@ -195,7 +269,47 @@ void add_options(CLI::App& command, SimulateOptions& o) {
       ->check(CLI::IsMember({"pipeline", "step"}));
 }
 
+/// A file of the folder in which the command was given, else the text itself:
+/// a shipped name, a short form.
+void begin_in(const std::string& folder, std::string& text) {
+  std::error_code ignored;
+  const std::filesystem::path path = std::filesystem::path(folder) / text;
+  if (folder.empty() || text.empty()) return;
+  if (std::filesystem::is_regular_file(path, ignored)) text = path.string();
+}
+
 }  // namespace
+
+Result<results::RunResult> simulate_again(
+    const std::vector<std::string>& command, const std::string& phase,
+    const std::string& folder) {
+  if (command.size() < 3 || command[0] != "troupe" ||
+      command[1] != "simulate") {
+    return fail(Fault::input, "only runs of troupe simulate are repeated");
+  }
+  CLI::App app;
+  SimulateOptions o;
+  add_options(app, o);
+  try {
+    // The parser takes the words from the back.
+    app.parse(std::vector<std::string>(command.rbegin(), command.rend() - 2));
+  } catch (const CLI::ParseError& e) {
+    return fail(Fault::input,
+                fmt::format("the kept command cannot be repeated: {}",
+                            excerpt(e.what(), 300)));
+  }
+  for (std::string* path :
+       {&o.source.strategy, &o.source.model, &o.source.cluster,
+        &o.source.hostfile, &o.profiles}) {
+    begin_in(folder, *path);
+  }
+  TRY(const strategy::Plan plan, load(o.source));
+  const std::string wanted =
+      plan.strategy.phases.size() > 1 && o.phase.empty() ? phase : o.phase;
+  TRY(const auto phases, choose_phases(plan.strategy, wanted));
+  TRY(const auto costs, load_costs(o.profiles, plan.cluster));
+  return simulate_phase(plan, phases.front(), *costs, simulation_options(o));
+}
 
 void add_simulate(Commands& commands) {
   auto options = std::make_shared<SimulateOptions>();
@@ -203,6 +317,7 @@ void add_simulate(Commands& commands) {
       commands.add("simulate", "simulate one training step of a strategy");
   add_options(*command, *options);
   commands.run(command, [options]() -> Result<int> {
+    TRY_DO(check_sweep_options(*options));
     return options->sweep.empty() ? simulate_once(*options)
                                   : simulate_sweep(*options);
   });

@@ -7,6 +7,7 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "base/progress.h"
+#include "base/text.h"
 #include "cli/write_trace.h"
 #include "profiles/cost_model.h"
 #include "profiles/database.h"
@@ -47,9 +48,20 @@ Result<std::unique_ptr<profiles::CostModel>> load_costs(
                "measurements\n",
                path.string());
     TRY(const profiles::IngestReport report, profiles::ingest_shipped(db));
-    fmt::print(stderr, "{} rows\n", report.inserted);
+    fmt::print(stderr, "{}\n", counted(report.inserted, "row"));
   }
   return profiles::load_cost_model(db, cluster.kinds);
+}
+
+Result<const profiles::CostModel*> SharedCosts::of(
+    const clusters::Cluster& cluster) {
+  const std::lock_guard lock(mutex_);
+  for (const auto& [kinds, costs] : loaded_) {
+    if (kinds == cluster.kinds) return costs.get();
+  }
+  TRY(auto costs, load_costs(database_, cluster));
+  loaded_.emplace_back(cluster.kinds, std::move(costs));
+  return loaded_.back().second.get();
 }
 
 Result<schedule::Schedule> lower_phase(const strategy::Plan& plan,

@@ -4,7 +4,9 @@
 
 #include <filesystem>
 #include <memory>
+#include <mutex>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "base/result.h"
@@ -37,6 +39,25 @@ inline constexpr Bytes kReserve{std::int64_t{1} << 30};
 /// missing default database is made from the shipped measurements first.
 Result<std::unique_ptr<profiles::CostModel>> load_costs(
     const std::string& database, const clusters::Cluster& cluster);
+
+/// Cost models by the device kinds they are for, each loaded once. Several
+/// threads may ask.
+class SharedCosts {
+ public:
+  explicit SharedCosts(std::string database) : database_(std::move(database)) {}
+
+  /// The model lives as long as this object.
+  ///
+  /// Errors: as load_costs.
+  Result<const profiles::CostModel*> of(const clusters::Cluster& cluster);
+
+ private:
+  std::string database_;
+  std::mutex mutex_;
+  std::vector<std::pair<std::vector<clusters::DeviceKind>,
+                        std::unique_ptr<profiles::CostModel>>>
+      loaded_;
+};
 
 /// Lowers phase `phase` of the plan, with its task order read when custom.
 Result<schedule::Schedule> lower_phase(const strategy::Plan& plan,

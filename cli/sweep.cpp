@@ -72,7 +72,7 @@ std::int64_t devices_of(const strategy::Phase& phase, std::size_t count) {
 Result<results::RunResult> one_point(const StrategyOptions& base,
                                      const std::string& field,
                                      const std::string& value, KeepWork keep,
-                                     const std::string& profiles,
+                                     SharedCosts& shared,
                                      const SimulationOptions& options,
                                      const std::string& phase) {
   StrategyOptions changed = base;
@@ -89,7 +89,7 @@ Result<results::RunResult> one_point(const StrategyOptions& base,
     }
     TRY(plan, with_gpus(std::move(plan), *count, keep));
   }
-  TRY(const auto costs, load_costs(profiles, plan.cluster));
+  TRY(const auto costs, shared.of(plan.cluster));
   return simulate_phase(plan, 0, *costs, options);
 }
 
@@ -138,10 +138,10 @@ Result<strategy::Plan> with_gpus(strategy::Plan plan, std::int64_t gpus,
   while (count < all && devices_of(phase, count) < gpus) ++count;
   if (devices_of(phase, count) != gpus) {
     return fail(Fault::input,
-                fmt::format("gpus={}: whole pipelines give {} or {} devices; "
+                fmt::format("gpus={}: whole pipelines give {} or {}; "
                             "start from a strategy for the largest number",
                             gpus, devices_of(phase, count > 0 ? count - 1 : 0),
-                            devices_of(phase, count)));
+                            counted(devices_of(phase, count), "device")));
   }
   if (keep == KeepWork::per_step) {
     std::int64_t work = 0;
@@ -165,7 +165,8 @@ Result<results::Sweep> sweep(const StrategyOptions& base,
                              const SimulationOptions& options,
                              const std::string& phase) {
   TRY(const strategy::Plan plan, load(base));
-  TRY(const auto warm, load_costs(profiles, plan.cluster));
+  SharedCosts costs(profiles);
+  TRY_DO(costs.of(plan.cluster));
   results::Sweep out;
   out.parameter = field;
   out.points.resize(values.size());
@@ -175,8 +176,7 @@ Result<results::Sweep> sweep(const StrategyOptions& base,
   std::int64_t done = 0;
   tbb::parallel_for(std::size_t{0}, values.size(), [&](std::size_t i) {
     if (interrupted()) return;
-    auto run =
-        one_point(base, field, values[i], keep, profiles, options, phase);
+    auto run = one_point(base, field, values[i], keep, costs, options, phase);
     results::SweepPoint& point = out.points[i];
     point.value = values[i];
     if (run) {

@@ -22,6 +22,8 @@ class Arguments(CliTest):
                 (["compare", "r1"], "b is required"),
                 (["results"], ""), (["profiles"], ""),
                 (["results", "show"], "id"),
+                (["results", "list", "--most", "0"], "0"),
+                (["results", "list", "--most", "-1"], "-1"),
                 (["simulate", "mixed-1024gpu", "--nosuch"], "--nosuch"),
                 (["simulate", "mixed-1024gpu", "--detail", "all"], "all"),
                 (["simulate", "mixed-1024gpu", "--keep", "x"], "x"),
@@ -34,6 +36,12 @@ class Arguments(CliTest):
                 (["models", "a", "b"], "b")):
             with self.subTest(arguments):
                 self.refused(*arguments, names=names)
+
+    def test_a_phase_that_is_not_there_is_told_with_those_that_are(self):
+        self.refused("simulate", "hotspa-7b-8gpu", "--phase", "x",
+                     names=["'long'", "'short'"])
+        self.refused("simulate", "hspmd-case5", "--phase", "x",
+                     names="without a name")
 
     def test_a_mistyped_command_is_named(self):
         self.refused("simulat", "mixed-1024gpu", names="simulat")

@@ -2,7 +2,7 @@
 import json
 import unittest
 
-from support import CliTest
+from support import SHORT, CliTest
 
 
 class Foreign(CliTest):
@@ -81,6 +81,51 @@ class Foreign(CliTest):
             self.assertEqual(there["gpus"], here["gpus"])
             self.assertEqual(there["step_time_s"], here["step_time_s"])
 
+    def test_hand_over_goes_to_megatron_and_back(self):
+        """Interleaved stages either overlap their hand-overs or wait."""
+        path = self.write("inter.json", {
+            **SHORT, "pp": 4, "interleave": 2, "schedule": "interleaved"})
+        times = []
+        for overlap in ("true", "false"):
+            set_it = ["--set", f"overlap_hand_over={overlap}"]
+            done = self.run_troupe("convert", path, "--to", "megatron",
+                                   *set_it)
+            self.assertNotIn("overlap_hand_over", done.stderr)
+            self.assertEqual("--no-overlap-p2p-communication" in done.stdout,
+                             overlap == "false")
+            here = self.simulate(path, *set_it)
+            there = self.simulate(
+                self.write("arguments.txt", done.stdout), "--from",
+                "megatron", "--cluster", SHORT["cluster"], "--model",
+                SHORT["model"])
+            self.assertEqual(there["step_time_s"], here["step_time_s"])
+            times.append(here["step_time_s"])
+        self.assertLess(times[0], times[1])
+
+    def test_what_megatron_cannot_say_is_noted(self):
+        """Its schedule without interleaving always waits."""
+        done = self.run_troupe("convert", "gpt3-175b-1024", "--to",
+                               "megatron")
+        self.assertIn("note: overlap_hand_over", done.stderr)
+        self.assertNotIn("p2p", done.stdout)
+        there = self.simulate(
+            self.write("arguments.txt", done.stdout), "--from", "megatron",
+            "--cluster", "h100-1024", "--model", "gpt3-175b")
+        waits = self.simulate("gpt3-175b-1024", "--set",
+                              "overlap_hand_over=false")
+        self.assertEqual(there["step_time_s"], waits["step_time_s"])
+        # One stage hands nothing over: there is nothing to say.
+        path = self.write("one.json", {**SHORT, "dp": 8, "pp": 1})
+        done = self.run_troupe("convert", path, "--to", "megatron")
+        self.assertNotIn("overlap_hand_over", done.stderr)
+
+    def test_two_interleaved_stages_that_wait_are_refused(self):
+        path = self.write("two.json", {
+            **SHORT, "pp": 2, "interleave": 2, "schedule": "interleaved",
+            "overlap_hand_over": False})
+        self.refused("convert", path, "--to", "megatron",
+                     names="two interleaved stages")
+
     def test_other_seed_files_answer_or_say_why(self):
         for spelling, name, key in (
                 ("hspmd", "hspmd/older_revision_strategies.json",
@@ -119,10 +164,33 @@ class Foreign(CliTest):
             self.refused("simulate", self.seeds(name),
                          names=f"--from {spelling}")
 
-    @unittest.expectedFailure  # no hint when the file has its own "format"
     def test_forgotten_from_is_told_beside_another_format(self):
         path = self.seeds("hspmd/hetero_cluster_cases.json")
         self.refused("simulate", path, names="--from hspmd")
+        hspmd = {"format": "lab/7", "layers_num_list": [[12, 12]]}
+        for name, content, spelling in (
+                ("one.json", hspmd, "hspmd"),
+                ("nested.json", {"format": "x", "configs": [
+                    {"strategy": hspmd}]}, "hspmd"),
+                ("examples.json", {"format": 3, "examples": [
+                    {"hetero_configs": [[1]]}]}, "hexiscale"),
+                ("buckets.json", {"format": "x", "bucket_bounds": [1]},
+                 "hotspa"),
+                ("tuple.json", {"format": "x", "pipeline_tuple": 1},
+                 "hydraulis"),
+                ("grid.json", {"format": "x",
+                               "tensor_model_parallel_size": 8}, "megatron"),
+                ("arguments.txt", "--tensor-model-parallel-size 8\n",
+                 "megatron")):
+            with self.subTest(name):
+                self.refused("simulate", self.write(name, content),
+                             names=[name, f"--from {spelling}"])
+        self.refused("simulate", self.home / "one.json", names="lab/7")
+
+    def test_a_file_of_nobody_gets_no_hint(self):
+        done = self.refused("simulate", self.write(
+            "odd.json", {"format": "odd/1", "dp": 2}), names="odd/1")
+        self.assertNotIn("--from", done)
 
 
 class InvalidHspmd(CliTest):

@@ -43,6 +43,16 @@ class Ingest(CliTest):
                                 "new.db").stdout
         self.assertEqual(again, (self.home / "all.csv").read_text())
 
+    def test_export_as_json_is_one_object_with_the_same_rows(self):
+        rows = self.json_of("profiles", "export")
+        self.assertEqual(rows, self.json_of("profiles", "show"))
+        self.run_troupe("profiles", "export", "--json", "-o", "all.json")
+        self.assertEqual(json.loads((self.home / "all.json").read_text()),
+                         rows)
+        inserted, unchanged, rejected = self.ingest("all.json")
+        self.assertEqual((inserted, rejected), (0, 0))
+        self.assertGreater(unchanged, 1000)
+
     def test_bad_rows_are_named_and_the_good_ones_kept(self):
         bad = ("lab-gpu,gemm,bf16,1x64x64x{},0,{},0.01,20\n")
         lines = CSV.splitlines(keepends=True)

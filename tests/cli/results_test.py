@@ -1,8 +1,10 @@
 """troupe results, compare, and the commands that show what ships."""
 import json
+import sqlite3
+import subprocess
 import unittest
 
-from support import SHORT, CliTest
+from support import BINARY, SHORT, CliTest
 
 
 class Results(CliTest):
@@ -52,6 +54,70 @@ class Results(CliTest):
         self.assertEqual(again["step_time_s"], run["step_time_s"])
         self.assertIn("--set", run["command"])
 
+    def test_a_run_is_repeated_and_compared(self):
+        folder = self.home / "elsewhere"
+        folder.mkdir(exist_ok=True)
+        strategy = {**SHORT, "cluster": "cluster.json"}
+        cluster = {"format": "troupe.cluster/1", "name": "c", "nodes": [
+            {"kind": "a800-sxm-80", "count": 8, "nodes": 4,
+             "nic": "200 Gbit/s per GPU"}]}
+        self.write("elsewhere/strategy.json", strategy)
+        self.write("elsewhere/cluster.json", cluster)
+        run = json.loads(subprocess.run(
+            [BINARY, "simulate", "strategy.json", "--json", "--reserve-gib",
+             "2", "--host-us-per-operator", "3"], cwd=folder,
+            env=self.environment, capture_output=True, check=True).stdout)
+        told = self.json_of("results", "rerun", run["id"])
+        self.assertFalse(told["inputs_changed"])
+        self.assertTrue(told["schedule"]["equal"])
+        self.assertEqual(told["step_time_s"], {
+            "then": run["step_time_s"], "now": run["step_time_s"],
+            "equal": True})
+        text = self.run_troupe("results", "rerun", "last").stdout
+        self.assertIn("unchanged since", text)
+        # A slow network: the same schedule, another step.
+        cluster["nodes"][0]["nic"] = "1 Gbit/s per GPU"
+        self.write("elsewhere/cluster.json", cluster)
+        told = self.json_of("results", "rerun", run["id"])
+        self.assertEqual([r for r, i in told["inputs"].items()
+                          if i["changed"]], ["cluster"])
+        self.assertTrue(told["inputs_changed"])
+        self.assertTrue(told["schedule"]["equal"])
+        self.assertGreater(told["step_time_s"]["now"], run["step_time_s"])
+        self.assertIn("changed since: cluster",
+                      self.run_troupe("results", "rerun", "last").stdout)
+        # More micro-batches: another schedule.
+        self.write("elsewhere/strategy.json",
+                   {**strategy, "micro_batches": 16})
+        told = self.json_of("results", "rerun", run["id"])
+        self.assertFalse(told["schedule"]["equal"])
+        self.assertEqual(len(self.json_of("results", "list")["runs"]), 1)
+        (folder / "strategy.json").unlink()
+        self.refused("results", "rerun", "last",
+                     names=[run["id"], "strategy.json", "elsewhere"])
+
+    def test_each_phase_is_repeated_alone(self):
+        run = self.keep("hotspa-7b-8gpu")
+        for phase in run["phases"]:
+            told = self.json_of("results", "rerun", phase["id"])
+            self.assertEqual(told["phase"], phase["phase"])
+            self.assertTrue(told["schedule"]["equal"])
+            self.assertTrue(told["step_time_s"]["equal"])
+
+    def test_a_kept_command_that_is_no_simulation_is_refused(self):
+        self.keep("hspmd-case5")
+        for command in ([], ["troupe"], ["rm", "-rf", "x"],
+                        ["troupe", "results", "remove", "r1"],
+                        ["troupe", "simulate", "--help"],
+                        ["troupe", "simulate", "hspmd-case5", "--nosuch"]):
+            with sqlite3.connect(self.home / "results.db") as db:
+                db.execute("update runs set body = json_set(body, "
+                           "'$.command', json(?))", [json.dumps(command)])
+            db.close()
+            with self.subTest(command):
+                self.refused("results", "rerun", "last", names="r1")
+        self.refused("results", "rerun", "r99", names="r99")
+
     def test_report_of_a_kept_run_is_that_of_the_run(self):
         self.run_troupe("simulate", "hspmd-case5", "--report", "now.html")
         self.run_troupe("results", "show", "last", "--report", "then.html")
@@ -95,6 +161,15 @@ class Compare(CliTest):
         self.assertGreaterEqual(len(rows), 2)
         for row in rows:
             self.assertRegex(row, r"\b1\.0+\b|100(\.0+)? %|\+?0\.0+ %")
+
+    def test_a_file_may_be_a_pipe(self):
+        run = self.json_of("simulate", "hspmd-case5")
+        path = self.write("a.json", run)
+        with subprocess.Popen(["cat", path], stdout=subprocess.PIPE) as cat:
+            pipe = cat.stdout.fileno()
+            told = self.json_of("compare", f"/dev/fd/{pipe}", run["id"],
+                                pass_fds=[pipe])
+        self.assertEqual(told, self.json_of("compare", path, run["id"]))
 
     def test_wrong_files_are_refused(self):
         run = self.json_of("simulate", "hspmd-case5")
@@ -185,6 +260,19 @@ class Validate(CliTest):
         self.refused("validate", "absent.json", names="absent.json")
         self.refused("validate", "--source", "none such",
                      names="none such")
+
+    def test_a_source_that_is_not_there_is_told_beside_broken_files(self):
+        folder = self.home / "cases"
+        folder.mkdir()
+        self.write("cases/broken.json", "{")
+        self.write("cases/good.json", {
+            "format": "troupe.validation/1", "source": "Some Lab",
+            "cases": [{"id": "one", "quality": "A", "model": SHORT["model"],
+                       "cluster": SHORT["cluster"],
+                       "strategy": {"dp": 32, "tp": 1, "pp": 1},
+                       "metric": "step_time_s", "measured": 1.0}]})
+        self.refused("validate", folder, "--source", "zzz",
+                     names=["--source zzz", "Some Lab", "broken.json"])
 
 
 if __name__ == "__main__":

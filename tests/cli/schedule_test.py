@@ -1,5 +1,6 @@
 """troupe schedule, check and convert."""
 import json
+import subprocess
 import unittest
 
 from support import SHORT, CliTest
@@ -62,6 +63,27 @@ class Schedule(CliTest):
         for cut in (1, len(text) // 3, len(text) - 3):
             self.refused("check", self.write("cut.json", text[:cut]))
 
+    def test_unknown_keys_are_named(self):
+        """The hash covers what is read; more than that is refused."""
+        schedule = json.loads(self.lowered().read_text())
+        edits = {
+            "/phse": ("'phase'", lambda s: s.update(phse="x")),
+            "/stages/0/ordr": ("'order'",
+                               lambda s: s["stages"][0].update(ordr=[])),
+            "/blocks/1/operators/0/strem": (
+                "'stream'", lambda s: s["blocks"][1]["operators"][0].update(
+                    strem=1)),
+            "/blocks/0/key/tpp": (
+                "'tp'", lambda s: s["blocks"][0]["key"].update(tpp=1)),
+            "/tasks/3": ("shorter row", lambda s: s["tasks"][3].append(7)),
+        }
+        for where, (hint, edit) in edits.items():
+            with self.subTest(where):
+                changed = json.loads(json.dumps(schedule))
+                edit(changed)
+                self.refused("check", self.write("bad.json", changed),
+                             names=["bad.json", where, hint])
+
     def test_schedule_is_no_strategy(self):
         path = self.lowered()
         for command in ("simulate", "convert", "schedule"):
@@ -78,6 +100,53 @@ class Check(CliTest):
                     self.assertGreater(phase["tasks"], 0)
                     self.assertFalse([f for f in phase["findings"]
                                       if f["severity"] == "error"])
+
+    def test_a_warning_is_said_once(self):
+        phases = [{"name": f"p{i}", "pipelines": [{
+            "micro_batches": 8, "stages": [{"devices": "0-7"}]}],
+            "rule": {"steps": [10 * i, 10 * i + 10]}} for i in range(3)]
+        full = {k: v for k, v in SHORT.items()
+                if k not in ("dp", "tp", "pp", "micro_batches")}
+        path = self.write("phases.json", {**full, "phases": phases})
+        lines = [line for line in
+                 self.run_troupe("check", path).stdout.splitlines()
+                 if "warning" in line]
+        self.assertTrue(lines, "24 of the 32 devices are idle")
+        self.assertEqual(len(lines), len(set(lines)))
+        told = self.json_of("check", path)
+        self.assertEqual(len(told["phases"]), 3)
+        findings = told["findings"] + [f for p in told["phases"]
+                                       for f in p["findings"]]
+        texts = [json.dumps(f) for f in findings]
+        self.assertEqual(len(texts), len(set(texts)))
+
+    def test_a_file_is_read_once_so_it_may_be_a_pipe(self):
+        path = self.home / "s.json"
+        self.run_troupe("schedule", "hspmd-case5", "-o", path)
+        for source in (path, self.write("short.json", SHORT)):
+            with subprocess.Popen(["cat", source],
+                                  stdout=subprocess.PIPE) as cat:
+                told = self.json_of("check",
+                                    f"/dev/fd/{cat.stdout.fileno()}",
+                                    pass_fds=[cat.stdout.fileno()])
+            self.assertEqual(told["schedule"],
+                             self.json_of("check", source)["schedule"])
+
+    def test_one_is_singular(self):
+        path = self.write("one.json", {**SHORT, "dp": 1, "pp": 1,
+                                       "micro_batches": 1,
+                                       "cluster": "1 x h20 per node, 1 node"})
+        for command in ("check", "simulate", "clusters"):
+            argument = (path if command != "clusters"
+                        else "1 x h20 per node, 1 node")
+            done = self.run_troupe(command, argument)
+            self.assertNotRegex(done.stdout + done.stderr,
+                                r"(?<![\d.,])1 (?!x\b|[mun]s\b)"
+                                r"[A-Za-z-]*[A-Za-z]s\b(?! per)")
+        path = self.write("idle.json", {**SHORT, "pp": 2, "dp": 1,
+                                        "micro_batches": 1})
+        self.assertIn("1 micro-batch for 2 stages",
+                      self.run_troupe("check", path).stdout)
 
     def test_text_ends_with_ok(self):
         text = self.run_troupe("check", "hspmd-case13").stdout

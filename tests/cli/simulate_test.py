@@ -178,6 +178,38 @@ class Options(CliTest):
             json.loads((self.home / f"p.{phase}.json").read_text())
 
 
+class Outputs(CliTest):
+    def test_are_checked_before_the_run_is_kept(self):
+        for arguments in (["--report", "nodir/x.html"],
+                          ["--trace", "nodir/x.json"]):
+            self.refused("simulate", "hspmd-case5", *arguments,
+                         names=["nodir/x", "no folder nodir"])
+        self.assertFalse((self.home / "results.db").exists())
+
+    def test_two_answers_are_not_one_file(self):
+        for arguments in (["--report", "x", "--trace", "x"],
+                          ["--sweep", "zero=0", "--report", "x.csv",
+                           "--sweep-out", "x.csv"]):
+            self.refused("simulate", "hspmd-case5", *arguments,
+                         names="same file")
+        self.refused("simulate", "hspmd-case5", "--report", "-",
+                     names="/dev/stdout")
+
+    def test_a_phase_with_a_slash_is_a_file_beside_the_others(self):
+        self.run_troupe("convert", "hotspa-7b-8gpu", "-o", "phases.json")
+        text = (self.home / "phases.json").read_text()
+        self.write("phases.json", text.replace('"long"', '"a/b"'))
+        self.run_troupe("simulate", "phases.json", "--no-store", "--report",
+                        "s.html")
+        self.assertTrue((self.home / "s.a-b.html").exists())
+
+    def test_a_device_takes_one_phase(self):
+        self.refused("simulate", "hotspa-7b-8gpu", "--no-store", "--trace",
+                     "/dev/null", names=["/dev/null", "--phase"])
+        self.run_troupe("simulate", "hotspa-7b-8gpu", "--no-store",
+                        "--trace", "/dev/null", "--phase", "long")
+
+
 class Hosts(CliTest):
     def test_a_host_list_is_the_cluster(self):
         hosts = self.home / "hosts.txt"
@@ -189,6 +221,54 @@ class Hosts(CliTest):
         self.assertEqual(run["gpus"], 16)
         self.assertIn("a800-sxm-80", run["cluster"])
         self.refused("simulate", path, "--hostfile", hosts, names="--kind")
+        self.assertEqual(run["hosts"], [
+            {"address": "a", "node": run["nodes"][0]["name"],
+             "first_rank": 0, "last_rank": 7},
+            {"address": "b", "node": run["nodes"][1]["name"],
+             "first_rank": 8, "last_rank": 15}])
+
+    def test_a_cluster_is_given_addresses(self):
+        hosts = self.write("four.txt", "".join(
+            f"gpu-{i:02}.lab slots=8\n" for i in range(4)))
+        path = self.write("short.json", SHORT)
+        with_hosts = ["--cluster", "a800-32", "--hostfile", hosts]
+        run = self.json_of("simulate", path, *with_hosts, "--report",
+                           "hosts.html")
+        self.assertEqual([h["address"] for h in run["hosts"]],
+                         [n["address"] for n in run["nodes"]])
+        self.assertEqual([(h["first_rank"], h["last_rank"])
+                          for h in run["hosts"]],
+                         [(0, 7), (8, 15), (16, 23), (24, 31)])
+        self.assertIn("gpu-03.lab", (self.home / "hosts.html").read_text())
+        without = self.simulate(path)
+        self.assertNotIn("hosts", without)
+        self.assertEqual(run["step_time_s"], without["step_time_s"])
+        self.assertEqual(run["schedule"], without["schedule"])
+        self.assertEqual(self.json_of("results", "show", "last"), run)
+        told = self.json_of("results", "rerun", "last")
+        self.assertTrue(told["step_time_s"]["equal"])
+
+    def test_hosts_and_nodes_must_match(self):
+        path = self.write("short.json", SHORT)
+        for text, names in (
+                ("a slots=8\nb slots=8\n", ["2 hosts", "4 nodes", "a800-32",
+                                            "few.txt"]),
+                ("a slots=4\nb slots=8\nc slots=8\nd slots=8\n",
+                 ["'a'", "4 slots", "8 GPUs", "few.txt"]),
+                ("", "few.txt"), ("a slots=x\n", "line 1")):
+            hosts = self.write("few.txt", text)
+            with self.subTest(text):
+                self.refused("simulate", path, "--cluster", "a800-32",
+                             "--hostfile", hosts, names=names)
+        for arguments, names in (
+                (["--cluster", "a800-32", "--hostfile", hosts, "--kind",
+                  "h20"], "--cluster"),
+                (["--kind", "h20"], "--hostfile"),
+                (["--network", "1 Gbit/s per GPU"], "--hostfile"),
+                (["--cluster", "a800-32", "--hostfile", "absent"],
+                 "absent")):
+            with self.subTest(arguments):
+                self.refused("simulate", path, *arguments, names=names)
 
 
 if __name__ == "__main__":

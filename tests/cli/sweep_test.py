@@ -67,6 +67,16 @@ class Sweep(CliTest):
                              "micro_batch_size=1")
         self.assertEqual(points[0]["run"]["phase"], wanted["phase"])
 
+    def test_points_share_costs_only_with_equal_devices(self):
+        path = self.write("short.json", SHORT)
+        whole = self.points(path, "--sweep", "cluster=a800-32,h100-1024")
+        for point in whole:
+            single = self.simulate(path, "--set",
+                                   f"cluster={point['value']}")
+            self.assertEqual(point["run"]["step_time_s"],
+                             single["step_time_s"])
+            self.assertEqual(point["run"]["inputs"], single["inputs"])
+
 
 class SweepFiles(CliTest):
     def test_all_four_kinds_hold_the_points(self):
@@ -92,6 +102,35 @@ class SweepFiles(CliTest):
     def test_unknown_ending_is_refused(self):
         self.refused("simulate", "mixed-1024gpu", "--sweep", "gpus=64",
                      "--sweep-out", "s.xyz", names=["s.xyz", ".csv"])
+
+    def test_outputs_are_checked_before_the_work(self):
+        """A sweep that would run for minutes is refused at once."""
+        values = ",".join(str(n) for n in range(1000, 3000))
+        long_sweep = ["simulate", self.write("short.json", SHORT), "--sweep",
+                      f"micro_batches={values}"]
+        for arguments, names in (
+                (["--sweep-out", "s.xyz"], ["s.xyz", ".csv"]),
+                (["--sweep-out", "s"], [".csv"]),
+                (["--sweep-out", "absent/s.csv"], "absent/s.csv"),
+                (["--report", "absent/s.html"], "absent/s.html"),
+                (["--trace", "t.json"], ["--trace", "--set"]),
+                (["--results", "r.db"], ["--results", "--sweep-out"])):
+            with self.subTest(arguments):
+                self.refused(*long_sweep, *arguments, names=names, timeout=5)
+
+    def test_the_report_of_a_sweep_is_its_page(self):
+        self.run_troupe("simulate", "mixed-1024gpu", "--sweep",
+                        "gpus=64,128", "--report", "r.any", "--sweep-out",
+                        "r.html")
+        page = (self.home / "r.html").read_text()
+        self.assertEqual((self.home / "r.any").read_text(), page)
+        self.assertIn("<svg", page)
+
+    def test_what_only_a_sweep_takes_is_refused_without_one(self):
+        self.refused("simulate", "hspmd-case5", "--sweep-out", "s.csv",
+                     names="--sweep-out")
+        self.refused("simulate", "hspmd-case5", "--keep", "step",
+                     names="--keep")
 
     def test_bad_sweeps_are_refused(self):
         for sweep, why in (
