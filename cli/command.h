@@ -29,11 +29,13 @@ struct Commands {
 };
 
 void add_simulate(Commands& commands);
+void add_annotate(Commands& commands);
 void add_schedule(Commands& commands);
 void add_check(Commands& commands);
 void add_convert(Commands& commands);
 void add_reshard(Commands& commands);
 void add_ingest(Commands& commands);
+void add_profile(Commands& commands);
 void add_profiles(Commands& commands);
 void add_results(Commands& commands);
 void add_compare(Commands& commands);

@@ -50,7 +50,9 @@ int run(int argc, char** argv) {
   add_check(commands);
   add_convert(commands);
   add_reshard(commands);
+  add_annotate(commands);
   add_ingest(commands);
+  add_profile(commands);
   add_profiles(commands);
   add_results(commands);
   add_compare(commands);

@@ -210,6 +210,32 @@ void check_limits(const Annotation& annotation,
   }
 }
 
+/// "0-7 16": runs of devices in order.
+std::string devices_text(const std::vector<DeviceId>& devices) {
+  std::string text;
+  for (std::size_t i = 0; i < devices.size();) {
+    std::size_t end = i + 1;
+    while (end < devices.size() && devices[end].v == devices[end - 1].v + 1) {
+      ++end;
+    }
+    if (!text.empty()) text += ' ';
+    text += fmt::format("{}", devices[i].v);
+    if (end - i > 1) text += fmt::format("-{}", devices[end - 1].v);
+    i = end;
+  }
+  return text;
+}
+
+std::string states_text(const States& states) {
+  std::string text;
+  for (const auto& [dimension, parts] : states.split) {
+    text += fmt::format(" split {} by {}", dimension, parts);
+  }
+  if (states.duplicate > 1) text += fmt::format(" x{}", states.duplicate);
+  if (states.partial > 1) text += fmt::format(" summands {}", states.partial);
+  return text.empty() ? " whole" : text;
+}
+
 }  // namespace
 
 int States::parts(int dimension) const {
@@ -322,21 +348,21 @@ std::string to_string(const Annotation& annotation) {
           ? "partial"
           : fmt::format("split {}{}", annotation.dimension,
                         annotation.interleaved ? " interleaved" : "");
-  for (const Subgroup& group : annotation.groups) {
-    std::vector<int> devices;
-    for (const DeviceId device : group.devices) devices.push_back(device.v);
-    std::string layout;
-    for (const auto& [dimension, parts] : group.states.split) {
-      layout += fmt::format(" split {} by {}", dimension, parts);
+  const auto& groups = annotation.groups;
+  for (std::size_t u = 0; u < groups.size();) {
+    // Equal layouts in a row are said once: the first and the last of them.
+    std::size_t end = u + 1;
+    while (end < groups.size() && groups[end].states == groups[u].states) ++end;
+    const std::size_t alike = end - u;
+    text += fmt::format(" {{[{}]", devices_text(groups[u].devices));
+    if (alike > 2) {
+      text += fmt::format(" to [{}], {} groups",
+                          devices_text(groups[end - 1].devices), alike);
     }
-    if (group.states.duplicate > 1) {
-      layout += fmt::format(" x{}", group.states.duplicate);
-    }
-    if (group.states.partial > 1) {
-      layout += fmt::format(" summands {}", group.states.partial);
-    }
-    if (layout.empty()) layout = " whole";
-    text += fmt::format(" {{[{}]:{}}}", fmt::join(devices, " "), layout);
+    if (alike == 2)
+      text += fmt::format(" [{}]", devices_text(groups[u + 1].devices));
+    text += fmt::format(":{}}}", states_text(groups[u].states));
+    u = end;
   }
   return text;
 }

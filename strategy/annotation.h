@@ -126,7 +126,7 @@ inline constexpr std::int64_t kMostBlocks = std::int64_t{1} << 16;
 std::vector<std::string> problems(const Annotation& annotation,
                                   std::span<const std::int64_t> shape);
 
-/// "replicated {[0 1]: split 0 by 2} {[2]: whole}", for messages.
+/// "replicated {[0-1]: split 0 by 2} {[2]: whole}", for messages.
 std::string to_string(const Annotation& annotation);
 
 }  // namespace troupe::strategy

@@ -1,0 +1,140 @@
+// troupe annotate: how a strategy lays out every parameter, in our words or
+// in the JSON of HSPMD and HotSPa.
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <memory>
+
+#include "base/file.h"
+#include "cli/command.h"
+#include "cli/options.h"
+#include "cli/say.h"
+#include "strategy/annotation_json.h"
+#include "strategy/ds_config.h"
+#include "strategy/layouts.h"
+
+namespace troupe::cli {
+namespace {
+
+using strategy::Use;
+
+constexpr std::pair<const char*, Use> kUses[] = {{"compute", Use::compute},
+                                                 {"gradient", Use::gradient},
+                                                 {"optimizer", Use::optimizer}};
+
+struct Options {
+  StrategyOptions source;
+  std::string phase, output, read, format = "troupe";
+  bool json = false;
+};
+
+Json phase_json(const strategy::Plan& plan, const strategy::Phase& phase) {
+  const strategy::Layouts layouts(plan.strategy, phase, plan.model);
+  Json parameters = Json::array();
+  for (const models::Parameter& p : models::parameter_list(plan.model)) {
+    Json one{{"name", p.name}, {"shape", p.shape}};
+    for (const auto& [name, use] : kUses) {
+      one[name] = strategy::to_json(layouts.of(p, use));
+    }
+    parameters.push_back(std::move(one));
+  }
+  return {{"phase", phase.name}, {"parameters", std::move(parameters)}};
+}
+
+/// One line per run of layers with equal layouts.
+void print_phase(const strategy::Plan& plan, const strategy::Phase& phase) {
+  const strategy::Layouts layouts(plan.strategy, phase, plan.model);
+  if (!phase.name.empty()) say("phase {}\n", phase.name);
+  std::string last;
+  int hidden = 0;
+  for (const models::Parameter& p : models::parameter_list(plan.model)) {
+    std::string text;
+    for (const auto& [name, use] : kUses) {
+      text += fmt::format("  {:<10}{}\n", name,
+                          strategy::to_string(layouts.of(p, use)));
+    }
+    if (text == last) {
+      ++hidden;
+      continue;
+    }
+    if (hidden > 0) say("  ... and {} more alike\n", hidden);
+    hidden = 0;
+    say("{} [{}]\n{}", p.name, fmt::join(p.shape, ", "), text);
+    last = text;
+  }
+  if (hidden > 0) say("  ... and {} more alike\n", hidden);
+}
+
+Result<int> read_back(const Options& o) {
+  TRY(const Json json, read_json(o.read));
+  TRY(const strategy::DsConfig config, strategy::read_ds_config(json, o.read));
+  if (o.json) {
+    Json entries = Json::object();
+    for (const auto& [path, entry] : config.entries) {
+      entries[path] = strategy::to_json(entry.annotation);
+    }
+    say("{}\n", to_text({{"zero", config.zero}, {"entries", entries}}));
+    return 0;
+  }
+  for (const auto& [path, entry] : config.entries) {
+    say("{}\n  {}\n", path, strategy::to_string(entry.annotation));
+  }
+  return 0;
+}
+
+Result<int> annotate(const Options& o) {
+  if (!o.read.empty()) return read_back(o);
+  if (o.source.strategy.empty()) {
+    return fail(Fault::input,
+                "nothing to annotate: name a strategy, or --read a "
+                "ds_parallel_config file");
+  }
+  TRY(const strategy::Plan plan, load(o.source));
+  print_warnings(plan);
+  TRY(const auto phases, choose_phases(plan.strategy, o.phase));
+  std::string text;
+  if (o.format == "hspmd") {
+    TRY(const Json config, strategy::to_ds_config(plan, phases.front()));
+    text = to_text(config) + "\n";
+  } else if (o.json || !o.output.empty()) {
+    Json list = Json::array();
+    for (const std::size_t i : phases) {
+      list.push_back(phase_json(plan, plan.strategy.phases[i]));
+    }
+    text = to_text({{"model", plan.model.name},
+                    {"cluster", plan.cluster.name},
+                    {"phases", std::move(list)}}) +
+           "\n";
+  } else {
+    for (const std::size_t i : phases) {
+      print_phase(plan, plan.strategy.phases[i]);
+    }
+    return 0;
+  }
+  if (o.output.empty()) {
+    say("{}", text);
+    return 0;
+  }
+  return write_file(o.output, text).map([] { return 0; });
+}
+
+}  // namespace
+
+void add_annotate(Commands& commands) {
+  auto o = std::make_shared<Options>();
+  CLI::App* c = commands.add(
+      "annotate", "how a strategy lays out every parameter on its devices");
+  add_strategy_options(*c, o->source);
+  c->get_option("strategy")->required(false);
+  c->add_option("--phase", o->phase, "only this phase");
+  c->add_option("--format", o->format,
+                "troupe, or hspmd for a ds_parallel_config file")
+      ->check(CLI::IsMember({"troupe", "hspmd"}));
+  c->add_option("--read", o->read,
+                "show a ds_parallel_config file instead of a strategy");
+  c->add_option("-o,--output", o->output, "file (standard output)");
+  c->add_flag("--json", o->json, "print one JSON object");
+  commands.run(c, [o] { return annotate(*o); });
+}
+
+}  // namespace troupe::cli
