@@ -13,7 +13,7 @@ set_source_files_properties(${TROUPE_CUDA_KERNELS} PROPERTIES LANGUAGE CXX)
 target_include_directories(troupe_kernels_on_host PUBLIC ${PROJECT_SOURCE_DIR})
 target_link_libraries(troupe_kernels_on_host PRIVATE tl::expected)
 target_compile_options(troupe_kernels_on_host PRIVATE
-  -Wall -Wextra -Werror -Wno-unknown-pragmas
+  -Wall -Wextra -Werror -Wno-unknown-pragmas -Wno-maybe-uninitialized
   -fno-strict-aliasing -O1)
 
 # What is compared, and with what.
