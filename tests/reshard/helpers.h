@@ -146,7 +146,9 @@ inline RandomChange random_change(Dice& dice, int devices) {
   for (int d = 0; d < dimensions; ++d) {
     out.shape.push_back(1 + dice.below(dice.one_in(3) ? 40 : 12));
   }
-  const int size = 1 + dice.below(devices);
+  // Mostly several devices: a single one has little to communicate.
+  const int least = std::min(devices, dice.one_in(8) ? 1 : 3);
+  const int size = least + dice.below(devices - least + 1);
   const int first = dice.below(devices - size + 1);
   std::vector<int> pool;
   for (int i = 0; i < size; ++i) pool.push_back(first + i);
@@ -155,10 +157,11 @@ inline RandomChange random_change(Dice& dice, int devices) {
   if (relation < 2) {
     // The same groups: as a whole otherwise, or each with another layout.
     out.destination = out.source;
-    out.destination.across = static_cast<strategy::Across>(dice.below(3));
-    if (relation == 1) return out;
+    const int other = (static_cast<int>(out.source.across) + dice.below(3)) % 3;
+    out.destination.across = static_cast<strategy::Across>(other);
+    if (relation == 1 && out.source.groups.size() > 1) return out;
     for (strategy::Subgroup& group : out.destination.groups) {
-      if (dice.one_in(3)) continue;
+      if (out.source.groups.size() > 1 && dice.one_in(3)) continue;
       group.states = random_states(dice, static_cast<int>(group.devices.size()),
                                    dimensions, 1);
     }
