@@ -125,7 +125,7 @@ fs::path data_root() {
   if (const char* set = std::getenv("TROUPE_DATA"); set && *set) return set;
   std::error_code ignored;
   const fs::path self = fs::read_symlink("/proc/self/exe", ignored);
-  const fs::path beside = self.parent_path().parent_path() / "share/troupe";
+  fs::path beside = self.parent_path().parent_path() / "share/troupe";
   if (fs::is_directory(beside, ignored)) return beside;
   return TROUPE_SOURCE_DIR;
 }
@@ -139,12 +139,12 @@ fs::path home_root() {
 Result<fs::path> find_shipped(std::string_view path_or_name,
                               std::string_view folder) {
   std::error_code ignored;
-  const fs::path given(path_or_name);
+  fs::path given(path_or_name);
   const bool is_path = path_or_name.find('/') != std::string_view::npos ||
                        given.extension() == ".json";
   if (is_path || fs::is_regular_file(given, ignored)) return given;
   const fs::path root = data_root() / folder;
-  const fs::path shipped = root / fmt::format("{}.json", path_or_name);
+  fs::path shipped = root / fmt::format("{}.json", path_or_name);
   if (fs::is_regular_file(shipped, ignored)) return shipped;
   std::vector<std::string> names;
   for (const auto& entry : fs::directory_iterator(root, ignored)) {

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <unordered_set>
+#include <utility>
 
 #include "base/file.h"
 #include "base/text.h"
@@ -287,10 +288,10 @@ bool JsonObject::boolean(std::string_view key, std::optional<bool> fallback) {
 std::string JsonObject::text(std::string_view key,
                              std::optional<std::string> fallback) {
   const Json* value = find(key, fallback.has_value());
-  if (!value) return fallback.value_or("");
+  if (!value) return std::move(fallback).value_or("");
   if (!value->is_string()) {
     wrong(key, "a text");
-    return fallback.value_or("");
+    return std::move(fallback).value_or("");
   }
   return value->get<std::string>();
 }

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 #include <set>
 
 #include "schedule/lowering.h"
@@ -72,7 +73,7 @@ std::int64_t member_tokens(const strategy::Stage& stage, std::size_t member,
   for (std::size_t m = 0; m < member; ++m) before += stage.members[m].share;
   const double after = before + stage.members[member].share;
   const auto cut = [&](double share) {
-    return static_cast<std::int64_t>(share * seq_len + 0.5);
+    return std::int64_t{std::llround(share * seq_len)};
   };
   const bool last = member + 1 == stage.members.size();
   return (last ? seq_len : cut(after)) - cut(before);
