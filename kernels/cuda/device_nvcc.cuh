@@ -15,6 +15,21 @@
 
 namespace troupe::kernels::cuda {
 
+/// One store of 16 or 8 bytes, aligned to its size. Left to itself the
+/// compiler takes a vector store apart when its parts were made apart.
+__device__ inline void store_16(void* at, uint4 x) {
+  asm volatile("st.global.v4.u32 [%0], {%1, %2, %3, %4};" ::"l"(
+                   __cvta_generic_to_global(at)),
+               "r"(x.x), "r"(x.y), "r"(x.z), "r"(x.w)
+               : "memory");
+}
+__device__ inline void store_8(void* at, uint2 x) {
+  asm volatile(
+      "st.global.v2.u32 [%0], {%1, %2};" ::"l"(__cvta_generic_to_global(at)),
+      "r"(x.x), "r"(x.y)
+      : "memory");
+}
+
 /// Whether the last launch was accepted; raises the shared-memory limit.
 Result<void> launched();
 Result<void> allow_shared(const void* kernel, std::size_t bytes);

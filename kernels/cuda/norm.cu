@@ -162,8 +162,11 @@ struct ColumnSums {
 // Adds to the group's sums in memory, which nobody else touches.
 template <int W>
 __device__ inline void spill(float* at, const float (&sum)[W], bool first) {
+  Pack<float, W> all;
+  if (!first) all = load<W>(at);
 #pragma unroll
-  for (int j = 0; j < W; ++j) at[j] = first ? sum[j] : at[j] + sum[j];
+  for (int j = 0; j < W; ++j) all.v[j] = first ? sum[j] : all.v[j] + sum[j];
+  store<W>(at, all);
 }
 
 template <bool rms, typename T, int W>
@@ -286,7 +289,8 @@ Result<void> forward(const NormForward& call, const Device& device) {
 
 template <typename T>
 Result<void> backward(const NormBackward& call, const Device& device) {
-  const bool wide = all_aligned(call.in, call.weight, call.d_out, call.d_in) &&
+  const bool wide = all_aligned(call.in, call.weight, call.d_out, call.d_in,
+                                call.workspace) &&
                     call.columns % kWide<T> == 0;
   const std::int64_t group_rows = rows_per_group(call.rows);
   const std::int64_t groups = divide_up(call.rows, group_rows);

@@ -59,13 +59,15 @@ __global__ void __launch_bounds__(kAcross* kDown)
   for (int i = 0; i < W; ++i) sums[i * kAcross * kDown + me] = sum[i];
   __syncthreads();
   if (threadIdx.y != 0 || column >= columns) return;
+  Pack<float, W> total;
 #pragma unroll
   for (int i = 0; i < W; ++i) {
     for (unsigned y = 1; y < kDown; ++y) {
       sum[i] += sums[i * kAcross * kDown + y * kAcross + threadIdx.x];
     }
-    partial[blockIdx.y * columns + column + i] = sum[i];
+    total.v[i] = sum[i];
   }
+  store<W>(partial + blockIdx.y * columns + column, total);
 }
 
 }  // namespace
@@ -84,7 +86,7 @@ Result<void> launch(const BiasGradient& call, const Device& device) {
     using T = decltype(type);
     const auto* in = static_cast<const T*>(call.d_out);
     auto* partial = static_cast<float*>(call.workspace);
-    const bool wide = aligned(in) && call.columns % kWide<T> == 0;
+    const bool wide = all_aligned(in, partial) && call.columns % kWide<T> == 0;
     const std::int64_t group_rows = rows_per_group(call.rows);
     const std::int64_t groups = divide_up(call.rows, group_rows);
     const std::int64_t width = kAcross * (wide ? kWide<T> : 1);

@@ -26,15 +26,13 @@ struct Operands {
 template <typename T>
 __device__ void angles(const Operands<T>& o, std::int64_t first,
                        const double* turns, float2* turn) {
-  constexpr double two_pi = 6.283185307179586476925;
   for (int i = static_cast<int>(threadIdx.x); i < kTokens * o.half;
        i += static_cast<int>(blockDim.x)) {
     const std::int64_t token = first + i / o.half;
     if (token >= o.tokens) continue;
     const double all = turns[i % o.half] * o.positions[token];
-    const auto angle = static_cast<float>((all - rint(all)) * two_pi);
     float s, c;
-    sincosf(angle, &s, &c);
+    sincospif(static_cast<float>((all - rint(all)) * 2), &s, &c);
     turn[i] = make_float2(c, o.inverse ? -s : s);
   }
 }

@@ -49,12 +49,12 @@ __device__ inline void store(T* at, const Pack<T, W>& pack) {
     memcpy(raw, &pack, bytes);
 #pragma unroll
     for (int i = 0; i < bytes / 16; ++i) {
-      reinterpret_cast<uint4*>(at)[i] = raw[i];
+      store_16(reinterpret_cast<uint4*>(at) + i, raw[i]);
     }
   } else if constexpr (bytes == 8) {
     uint2 raw;
     memcpy(&raw, &pack, bytes);
-    *reinterpret_cast<uint2*>(at) = raw;
+    store_8(at, raw);
   } else {
 #pragma unroll
     for (int i = 0; i < W; ++i) at[i] = pack.v[i];

@@ -109,10 +109,17 @@ inline float __expf(float x) { return std::exp(x); }
 inline float __logf(float x) { return std::log(x); }
 inline float __fdividef(float x, float y) { return x / y; }
 inline float __frcp_rn(float x) { return 1.0F / x; }
+inline void sincospif(float x, float* sine, float* cosine) {
+  constexpr double pi = 3.14159265358979323846;
+  *sine = static_cast<float>(std::sin(pi * static_cast<double>(x)));
+  *cosine = static_cast<float>(std::cos(pi * static_cast<double>(x)));
+}
 using std::max;
 using std::min;
 
 namespace troupe::kernels::cuda {
 using on_host::start;
 inline float fast_exp2(float x) { return std::exp2(x); }
+inline void store_16(void* at, uint4 x) { *static_cast<uint4*>(at) = x; }
+inline void store_8(void* at, uint2 x) { *static_cast<uint2*>(at) = x; }
 }  // namespace troupe::kernels::cuda
