@@ -15,6 +15,7 @@
 #include "base/text.h"
 #include "cli/command.h"
 #include "cli/options.h"
+#include "cli/phase_switches.h"
 #include "cli/say.h"
 #include "cli/simulation.h"
 #include "cli/sweep.h"
@@ -122,13 +123,30 @@ Result<void> check_outputs(const SimulateOptions& o, const strategy::Plan& plan,
   return {};
 }
 
+std::filesystem::path store_path(const SimulateOptions& o) {
+  return o.results.empty() ? home_root() / "results.db"
+                           : std::filesystem::path(o.results);
+}
+
+/// Before the work: that a run can be kept. Makes nothing.
+Result<void> check_store(const SimulateOptions& o) {
+  if (o.no_store) return {};
+  const std::filesystem::path path = store_path(o);
+  std::error_code ignored;
+  if (!std::filesystem::exists(path, ignored)) return {};
+  if (!std::filesystem::is_regular_file(path, ignored)) {
+    return fail(Fault::io,
+                fmt::format("run store {} is no regular file; use another path",
+                            path.string()));
+  }
+  TRY(const auto store, results::Store::open(path));
+  return {};
+}
+
 Result<void> keep(const SimulateOptions& o,
                   std::vector<results::RunResult>& runs) {
   if (o.no_store) return {};
-  const std::filesystem::path path = o.results.empty()
-                                         ? home_root() / "results.db"
-                                         : std::filesystem::path(o.results);
-  TRY(results::Store store, results::Store::open(path));
+  TRY(results::Store store, results::Store::open(store_path(o)));
   for (results::RunResult& run : runs) {
     TRY_DO(store.add(run));
   }
@@ -136,11 +154,12 @@ Result<void> keep(const SimulateOptions& o,
 }
 
 void print(const SimulateOptions& o,
-           const std::vector<results::RunResult>& runs) {
+           const std::vector<results::RunResult>& runs, const Json& switches) {
   if (!o.json) {
     for (const auto& run : runs) {
       say("{}\n", results::to_table(run));
     }
+    print_switches(switches);
     return;
   }
   Json out = results::to_json(runs.front());
@@ -148,6 +167,7 @@ void print(const SimulateOptions& o,
     Json phases = Json::array();
     for (const auto& run : runs) phases.push_back(results::to_json(run));
     out["phases"] = std::move(phases);
+    out.update(switches);
   }
   say("{}\n", to_text(out));
 }
@@ -156,6 +176,7 @@ Result<int> simulate_once(const SimulateOptions& o) {
   TRY(const strategy::Plan plan, load(o.source));
   TRY(const auto phases, choose_phases(plan.strategy, o.phase));
   TRY_DO(check_outputs(o, plan, phases));
+  TRY_DO(check_store(o));
   TRY(const auto costs, load_costs(o.profiles, plan.cluster));
   std::vector<results::RunResult> runs;
   Progress progress("phases simulated",
@@ -177,7 +198,8 @@ Result<int> simulate_once(const SimulateOptions& o) {
     TRY_DO(results::write_report(file_for(o.report, run.phase, runs.size() > 1),
                                  run));
   }
-  print(o, runs);
+  TRY(const Json switches, switches_json(plan, phases));
+  print(o, runs, switches);
   return 0;
 }
 

@@ -65,5 +65,24 @@ class Profile(CliTest):
                      names="gpt9")
 
 
+class Switches(CliTest):
+    def test_phases_of_a_step_are_switched(self):
+        run = self.simulate("hotspa-7b-8gpu")
+        names = [phase["phase"] for phase in run["phases"]]
+        switches = run["switches"]
+        # From the first phase to the last, back to the second, then home.
+        self.assertEqual([s["from"] for s in switches],
+                         [names[0]] + names[:0:-1])
+        self.assertEqual([s["to"] for s in switches], names[::-1])
+        self.assertNotIn("gradients", switches[0])
+        self.assertAlmostEqual(run["switches_s"],
+                               sum(s["predicted_s"] for s in switches))
+        self.assertGreater(switches[0]["parameters"]["bytes"], 0)
+
+    def test_one_phase_has_none(self):
+        path = self.write("s.json", json.dumps(SHORT))
+        self.assertNotIn("switches", self.simulate(path))
+
+
 if __name__ == "__main__":
     unittest.main()
