@@ -32,7 +32,7 @@ export TROUPE_HOME="$out/home" TROUPE_DATA="${TROUPE_DATA:-$root}"
 
 for program in troupe kernel_check; do
   if [ ! -x "$bin/$program" ]; then
-    echo "no $bin/$program; build it with: cmake --preset cuda && cmake --build --preset cuda" >&2
+    echo "no $bin/$program; build it with: cmake --preset cuda && cmake --build --preset cuda --target troupe kernel_check" >&2
     exit 1
   fi
 done
@@ -58,7 +58,7 @@ rm -f "$out/failures.txt"
 } >"$out/machine.txt"
 
 step "operators against their CPU bodies" 120 \
-  "$bin/kernel_check" --json "$out/kernel_check.json"
+  "$bin/kernel_check" --json >"$out/kernel_check.json"
 step "profile" $((budget + 45)) \
   "$bin/troupe" profile --device cuda:0 --budget "${budget}s" \
   --profiles "$out/profiles.db" --json >"$out/profile.json"
