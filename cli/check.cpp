@@ -95,10 +95,16 @@ Result<Checked> check_file(const std::string& text, const std::string& name,
   return Checked{std::move(read), std::move(findings)};
 }
 
+constexpr Bytes kMostOfSchedule{std::int64_t{4} << 30};
+constexpr Bytes kMostOfPipe{std::int64_t{256} << 20};
+
 /// Reads the file once: it may be a pipe.
 Result<CheckedFile> check_all(const CheckOptions& options) {
   TRY(const auto path, find_shipped(options.source.strategy, "examples"));
-  TRY(const std::string text, read_file(path, Bytes{std::int64_t{4} << 30}));
+  std::error_code ignored;
+  const bool regular = std::filesystem::is_regular_file(path, ignored);
+  TRY(const std::string text,
+      read_file(path, regular ? kMostOfSchedule : kMostOfPipe));
   CheckedFile out;
   if (is_schedule(text)) {
     TRY(Checked one, check_file(text, path.string(), options.source.cluster));

@@ -20,6 +20,12 @@
 namespace troupe::cli {
 namespace {
 
+/// Between the parts of a long simulation.
+Result<void> go_on() {
+  if (interrupted()) return fail(Fault::interrupted, "interrupted");
+  return {};
+}
+
 double seconds_since(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start)
       .count();
@@ -84,7 +90,9 @@ Result<results::RunResult> simulate_schedule(const schedule::Schedule& schedule,
   const sim::Network network(cluster, costs);
   sim::PriceList prices(schedule, cluster, network, costs,
                         options.host_per_operator);
+  TRY_DO(go_on());
   const sim::Activities activities = sim::activities_of(schedule, network);
+  TRY_DO(go_on());
   std::vector<schedule::RankId> recorded;
   if (options.operators && !options.trace.empty()) {
     recorded = traced_ranks(schedule);
@@ -96,6 +104,7 @@ Result<results::RunResult> simulate_schedule(const schedule::Schedule& schedule,
                    options.operators ? &detail : nullptr, options.fold));
   results::RunResult out = results::summarise(
       {schedule, cluster, prices, activities, run, options.reserve});
+  TRY_DO(go_on());
   out.schedule = schedule::content_hash(schedule);
   out.bars = results::bars_of(schedule, run, options.bar_pipelines, 20000);
   out.inputs["profiles"] = costs.content_hash();
@@ -112,6 +121,7 @@ Result<results::RunResult> simulate_phase(const strategy::Plan& plan,
                                           const SimulationOptions& options) {
   const auto start = std::chrono::steady_clock::now();
   TRY(const schedule::Schedule schedule, lower_phase(plan, phase));
+  TRY_DO(go_on());
   TRY(results::RunResult out,
       simulate_schedule(schedule, plan.cluster, costs, options));
   out.name = plan.strategy.name;

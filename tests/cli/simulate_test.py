@@ -186,6 +186,13 @@ class Outputs(CliTest):
                          names=["nodir/x", "no folder nodir"])
         self.assertFalse((self.home / "results.db").exists())
 
+    def test_the_store_is_checked_before_the_work(self):
+        path = self.write("long.json", {**SHORT, "micro_batches": 200_000})
+        self.write("text.db", "good morning\n" * 1000)
+        for store in ("text.db", "/dev/null", str(self.home)):
+            self.refused("simulate", path, "--results", store, names=store,
+                         timeout=20)
+
     def test_two_answers_are_not_one_file(self):
         for arguments in (["--report", "x", "--trace", "x"],
                           ["--sweep", "zero=0", "--report", "x.csv",
