@@ -278,6 +278,7 @@ Result<int> run(const Options& o) {
   command.senders = options.senders;
   command.dtype = dtype;
   command.cluster = o.cluster;
+  command.case_index = o.case_index;
   command.json = o.json;
   return run_switch(command);
 }
@@ -299,7 +300,9 @@ void add_reshard(Commands& commands) {
                       "who sends: balanced, min-idx, fcfs, round-robin, "
                       "multi-node-round-robin, greedy or new-greedy");
   command->add_option("--cases", o->cases, "file of pairs, instead of --src");
-  command->add_option("--case", o->case_index, "only this pair, from 0")
+  command
+      ->add_option("--case", o->case_index,
+                   "only this pair (or strategy) of the file, from 0")
       ->check(CLI::NonNegativeNumber);
   command->add_option("-o,--output", o->output, "file for the plan");
   command->add_flag("--explain", o->explain,

@@ -114,6 +114,9 @@ void print_rules(const reshard::SwitchPlan& plan) {
 void add_switch_options(CLI::App& command, SwitchCommand& o) {
   command.add_option("--strategy", o.strategy,
                      "move all parameters between two of its phases");
+  command.add_option("--from", o.spelling,
+                     "spelling of the strategy: hotspa, hydraulis, ...");
+  command.add_option("--model", o.model, "instead of the strategy's");
   command.add_option("--from-phase", o.from, "name or number (0)");
   command.add_option("--to-phase", o.to, "name or number (1)");
   command.add_option("--use", o.use,
@@ -128,6 +131,9 @@ Result<int> run_switch(const SwitchCommand& o) {
   StrategyOptions source;
   source.strategy = o.strategy;
   source.cluster = o.cluster;
+  source.from = o.spelling;
+  source.model = o.model;
+  source.case_index = o.case_index;
   TRY(const strategy::Plan plan, load(source));
   print_warnings(plan);
   TRY(const std::size_t from,

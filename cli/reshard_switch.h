@@ -10,7 +10,8 @@
 namespace troupe::cli {
 
 struct SwitchCommand {
-  std::string strategy, from, to, cluster;
+  std::string strategy, spelling, model, from, to, cluster;
+  int case_index = -1;
   std::string use = "compute";
   std::int64_t bucket_bytes = 0;
   reshard::SenderRule senders = reshard::SenderRule::balanced;
