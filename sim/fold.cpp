@@ -7,10 +7,8 @@
 namespace troupe::sim {
 
 using schedule::Schedule;
-using schedule::Stage;
 using schedule::Task;
 using schedule::TaskId;
-using schedule::TaskKind;
 
 namespace {
 

@@ -198,7 +198,7 @@ std::int64_t ring_steps(Collective collective, int ranks) {
       std::bit_width(static_cast<unsigned>(std::max(ranks - 1, 1))));
   switch (collective) {
     case Collective::all_reduce:
-      return std::min<std::int64_t>(2 * (ranks - 1), 2 * tree);
+      return 2 * std::min<std::int64_t>(ranks - 1, tree);
     case Collective::all_gather:
     case Collective::reduce_scatter:
     case Collective::all_to_all:
