@@ -205,9 +205,10 @@ Result<void> Run::operators(Sampler& sampler, double until_s) {
 }
 
 Result<void> Run::one_layer(const WantedLayer& layer, const Sampler& sampler) {
-  MeasuredLayer measured{layer.model, layer.key, {}, 0, 0};
+  MeasuredLayer measured{layer.model, layer.key, {}, 0, 0, 0};
   for (const Wanted& w : layer.operators) {
     const auto at = timings_.find(w.op);
+    if (at == timings_.end()) ++measured.guessed;
     const double guess = sampler.guess(w.op).seconds;
     measured.cold_sum_s +=
         at == timings_.end() ? guess : at->second.cold.median_s;
@@ -258,6 +259,14 @@ Result<ProfileReport> Run::all() {
       options_.source.empty()
           ? fmt::format("profiled: {}, {}", info.full_name, info.libraries)
           : options_.source;
+  for (const models::Model& model : options_.range.models) {
+    for (const int tp : options_.range.tp) {
+      if (model.heads % tp == 0) continue;
+      report_.notes.push_back(
+          fmt::format("{} at tp {} is left out: {} heads do not divide",
+                      model.name, tp, model.heads));
+    }
+  }
   begin_section();
   stored_ = Clock::now();
   say("ceilings");

@@ -35,6 +35,7 @@ struct MeasuredLayer {
   Timing whole;
   double cold_sum_s = 0;  ///< of operators whose operands come from memory
   double warm_sum_s = 0;
+  int guessed = 0;  ///< operators in the sums that were not measured
 };
 
 struct MeasuredCopy {

@@ -50,6 +50,7 @@ Json layers_json(const ProfileReport& report) {
                     {"whole", to_json(l.whole)},
                     {"sum_of_operators_s", l.cold_sum_s},
                     {"sum_of_warm_operators_s", l.warm_sum_s},
+                    {"operators_guessed", l.guessed},
                     {"sum_over_whole", ratio(l.cold_sum_s, l.whole.median_s)}});
   }
   return list;
@@ -134,12 +135,14 @@ std::string to_table(const ProfileReport& report, const std::string& database) {
                    "operators ms", "ratio");
   }
   for (const MeasuredLayer& l : report.layers) {
-    fmt::format_to(line, "{:<32}{:>12.4g}{:>14.4g}{:>8.3f}\n",
-                   fmt::format("{} {} {}x{}", l.model,
-                               l.key.backward ? "backward" : "forward",
-                               l.key.micro_batch, l.key.seq_len),
-                   l.whole.median_s * 1e3, l.cold_sum_s * 1e3,
-                   ratio(l.cold_sum_s, l.whole.median_s));
+    fmt::format_to(
+        line, "{:<32}{:>12.4g}{:>14.4g}{:>8.3f}{}\n",
+        fmt::format("{} {} {}x{}", l.model,
+                    l.key.backward ? "backward" : "forward", l.key.micro_batch,
+                    l.key.seq_len),
+        l.whole.median_s * 1e3, l.cold_sum_s * 1e3,
+        ratio(l.cold_sum_s, l.whole.median_s),
+        l.guessed > 0 ? fmt::format("  {} operators guessed", l.guessed) : "");
   }
   for (const std::string& note : report.notes) {
     fmt::format_to(line, "note: {}\n", note);

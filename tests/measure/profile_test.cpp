@@ -132,6 +132,18 @@ TEST(Profile, LayersTakeTheSumOfTheirOperatorsOnAMachineWithoutGaps) {
   EXPECT_EQ(rows->size(), 4);
 }
 
+TEST(Profile, SaysWhichDegreesAreLeftOut) {
+  FakeMachine machine;
+  auto db = profiles::open_or_create(":memory:");
+  ProfileOptions options = small();
+  options.range.tp = {3};
+  const auto report = profile(machine, *db, options);
+  ASSERT_TRUE(report);
+  EXPECT_THAT(report->notes, testing::Contains(testing::HasSubstr("tp 3")));
+  ASSERT_FALSE(report->layers.empty());
+  EXPECT_GT(report->layers[0].guessed, 0);
+}
+
 TEST(Profile, FindsTheCeilings) {
   FakeMachine machine;
   const auto top = measure_ceilings(machine, kernels::DType::bf16);
