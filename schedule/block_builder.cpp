@@ -27,22 +27,50 @@ TensorIndex BlockBuilder::tensor(std::string name,
   return static_cast<TensorIndex>(block_.tensors.size() - 1);
 }
 
-void BlockBuilder::compute(std::string name, const kernels::OpShape& shape,
-                           std::initializer_list<TensorIndex> inputs,
-                           std::initializer_list<TensorIndex> outputs) {
+TensorIndex BlockBuilder::named(const std::string& name,
+                                std::vector<std::int64_t> shape, Role role,
+                                kernels::DType dtype) {
+  const auto same = [&](const Tensor& t) {
+    return t.name == name && (role == Role::saved || t.role == role);
+  };
+  const auto it = std::ranges::find_if(block_.tensors, same);
+  if (it != block_.tensors.end()) {
+    return static_cast<TensorIndex>(it - block_.tensors.begin());
+  }
+  return tensor(name, std::move(shape), role, dtype);
+}
+
+TensorIndex BlockBuilder::kept(const std::string& name,
+                               std::vector<std::int64_t> shape,
+                               kernels::DType dtype) {
+  return named(name, std::move(shape), Role::saved, dtype);
+}
+
+TensorIndex BlockBuilder::weight(const std::string& name,
+                                 std::vector<std::int64_t> shape, Role role,
+                                 kernels::DType dtype) {
+  return named(name, std::move(shape), role, dtype);
+}
+
+void BlockBuilder::compute(std::string name, Action action,
+                           const kernels::OpShape& shape,
+                           std::vector<TensorIndex> inputs,
+                           std::vector<TensorIndex> outputs, int round) {
   Operator op;
   op.name = std::move(name);
+  op.action = action;
+  op.round = static_cast<std::uint16_t>(round);
   op.shape = shape;
-  op.inputs = inputs;
+  op.inputs = std::move(inputs);
   op.inputs.insert(op.inputs.end(), required_.begin(), required_.end());
   required_.clear();
-  op.outputs = outputs;
+  op.outputs = std::move(outputs);
   add(std::move(op));
 }
 
 void BlockBuilder::communicate(std::string name, const Exchange& exchange,
-                               std::initializer_list<TensorIndex> inputs,
-                               std::initializer_list<TensorIndex> outputs) {
+                               std::vector<TensorIndex> inputs,
+                               std::vector<TensorIndex> outputs) {
   Operator op;
   op.name = std::move(name);
   op.communicates = true;
@@ -51,8 +79,10 @@ void BlockBuilder::communicate(std::string name, const Exchange& exchange,
   op.scope = exchange.scope;
   op.bytes = exchange.bytes;
   op.prefetch = exchange.prefetch;
-  op.inputs = inputs;
-  op.outputs = outputs;
+  op.action = exchange.action;
+  op.round = static_cast<std::uint16_t>(exchange.round);
+  op.inputs = std::move(inputs);
+  op.outputs = std::move(outputs);
   add(std::move(op));
 }
 

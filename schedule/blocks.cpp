@@ -52,40 +52,61 @@ OpShape embedding_op(OpKind kind, std::int64_t rows, std::int64_t columns,
   return op;
 }
 
+void append_embedding_gradient(BlockBuilder& b, const models::Model& model,
+                               const Layout& layout) {
+  const LayerSizes s = layer_sizes(model, models::LayerKind::decoder, layout);
+  const DType t = layout.dtype;
+  const DType wide = kernels::statistics_type(t);
+  const std::int64_t vocab = ceil_div(model.vocab, layout.tp);
+  const TensorIndex dx =
+      b.tensor("out.grad", {s.shard, s.hidden}, Role::input, t);
+  b.set_input(dx);
+  std::vector<TensorIndex> outputs{
+      b.weight("embedding.tokens", {vocab, s.hidden}, Role::gradient, wide)};
+  const TensorIndex whole =
+      gather_rows(b, layout, s, dx, "embedding.gather_gradient");
+  std::vector<TensorIndex> inputs{b.kept("tokens", {s.tokens}, DType::int32),
+                                  whole};
+  if (model.positions == models::Positions::learned) {
+    inputs.push_back(dx);
+    outputs.push_back(b.weight("embedding.positions",
+                               {model.max_positions, s.hidden}, Role::gradient,
+                               wide));
+  }
+  b.compute(
+      "embedding.backward", Action::embed_gradient,
+      embedding_op(OpKind::embedding_backward, s.tokens, s.hidden, vocab, t),
+      std::move(inputs), std::move(outputs));
+}
+
 void append_embedding(BlockBuilder& b, const models::Model& model,
-                      const Layout& layout, bool backward) {
+                      const Layout& layout) {
   const LayerSizes s = layer_sizes(model, models::LayerKind::decoder, layout);
   const DType t = layout.dtype;
   const std::int64_t vocab = ceil_div(model.vocab, layout.tp);
-  if (backward) {
-    const TensorIndex dx =
-        b.tensor("out.grad", {s.shard, s.hidden}, Role::input, t);
-    const TensorIndex w = b.tensor("embedding.weight", {vocab, s.hidden},
-                                   Role::gradient, DType::fp32);
-    const TensorIndex whole =
-        gather_rows(b, layout, s, dx, "embedding.gather_gradient");
-    b.compute(
-        "embedding.backward",
-        embedding_op(OpKind::embedding_backward, s.tokens, s.hidden, vocab, t),
-        {whole}, {w});
-    return;
-  }
-  const TensorIndex ids =
-      b.tensor("tokens", {s.tokens}, Role::saved, DType::int32);
+  const TensorIndex ids = b.kept("tokens", {s.tokens}, DType::int32);
   const TensorIndex rows =
       b.tensor("rows", {s.tokens, s.hidden}, Role::temporary, t);
   b.compute(
-      "embedding",
+      "embedding", Action::embed,
       embedding_op(OpKind::embedding_forward, s.tokens, s.hidden, vocab, t),
-      {ids}, {rows});
+      {ids,
+       b.weight("embedding.tokens", {vocab, s.hidden}, Role::parameter, t)},
+      {rows});
   TensorIndex x = reduce_rows(b, layout, s, rows, "embedding.reduce");
-  const bool adds =
-      model.positions == models::Positions::learned || model.token_types > 0;
-  if (adds) {
+  const bool learned = model.positions == models::Positions::learned;
+  if (learned || model.token_types > 0) {
     const TensorIndex sum =
         b.tensor("sum", {s.shard, s.hidden}, Role::temporary, t);
-    b.compute("positions", rows_by_columns(OpKind::add, s.shard, s.hidden, t),
-              {x}, {sum});
+    std::vector<TensorIndex> inputs{x};
+    if (learned) {
+      inputs.push_back(b.weight("embedding.positions",
+                                {model.max_positions, s.hidden},
+                                Role::parameter, t));
+    }
+    b.compute("positions", learned ? Action::add_positions : Action::none,
+              rows_by_columns(OpKind::add, s.shard, s.hidden, t),
+              std::move(inputs), {sum});
     x = sum;
   }
   if (model.embedding_norm) {
@@ -94,26 +115,57 @@ void append_embedding(BlockBuilder& b, const models::Model& model,
     b.compute("embedding.norm",
               rows_by_columns(OpKind::norm_forward, s.shard, s.hidden, t), {x},
               {normed});
+    x = normed;
   }
+  b.set_output(x);
 }
 
-/// The statistics of a vocabulary-parallel cross-entropy: maximum, sum of
-/// exponentials and the target's logit, fp32, per token.
-void reduce_statistics(BlockBuilder& b, const Layout& layout,
-                       const LayerSizes& s, TensorIndex loss) {
-  if (layout.tp == 1) return;
+/// What a vocabulary-parallel cross-entropy knows of each token: maximum, sum
+/// of exponentials and the target's logit of the shard; then the logarithm of
+/// the whole sum, and the loss.
+struct LossTensors {
+  TensorIndex shares, loss;
+};
+LossTensors loss_tensors(BlockBuilder& b, const Layout& layout,
+                         const LayerSizes& s) {
+  const DType wide = kernels::statistics_type(layout.dtype);
+  return {b.kept("loss.shares", {3, s.tokens}, wide),
+          b.kept("loss", {2, s.tokens}, wide)};
+}
+
+void append_loss(BlockBuilder& b, const Layout& layout, const LayerSizes& s,
+                 TensorIndex logits, std::int64_t vocab) {
+  const LossTensors t = loss_tensors(b, layout, s);
+  const bool whole = layout.tp == 1;
+  b.compute("cross_entropy", Action::cross_entropy,
+            rows_by_columns(OpKind::cross_entropy_forward, s.tokens, vocab,
+                            layout.dtype),
+            {logits},
+            whole ? std::vector<TensorIndex>{t.shares, t.loss}
+                  : std::vector<TensorIndex>{t.shares});
+  if (whole) return;
   b.communicate("loss.reduce",
-                {Collective::all_reduce, Scope::tensor,
-                 kernels::size_of(DType::fp32) * (3 * s.tokens)},
-                {loss}, {loss});
+                {.collective = Collective::all_reduce,
+                 .scope = Scope::tensor,
+                 .bytes = kernels::size_of(DType::fp32) * (3 * s.tokens),
+                 .action = Action::merge_loss},
+                {t.shares}, {t.loss});
+}
+
+Product head_product(const models::Model& model, const Layout& layout,
+                     const LayerSizes& s) {
+  return {"head", model.tied_embeddings ? "embedding.tokens" : "output",
+          model.head_bias ? "output.bias" : "",
+          ceil_div(model.vocab, layout.tp), s.hidden};
 }
 
 void append_head_forward(BlockBuilder& b, const models::Model& model,
                          const Layout& layout) {
   const LayerSizes s = layer_sizes(model, models::LayerKind::decoder, layout);
   const DType t = layout.dtype;
-  const std::int64_t vocab = ceil_div(model.vocab, layout.tp);
+  const Product product = head_product(model, layout, s);
   TensorIndex x = b.tensor("x", {s.shard, s.hidden}, Role::saved, t);
+  b.set_input(x);
   if (model.head_transform) {
     const TensorIndex y =
         b.tensor("transformed", {s.shard, s.hidden}, Role::saved, t);
@@ -122,60 +174,66 @@ void append_head_forward(BlockBuilder& b, const models::Model& model,
     x = y;
   }
   if (model.final_norm || model.head_transform) {
-    const TensorIndex n = b.tensor("norm", {s.shard, s.hidden}, Role::saved, t);
-    b.compute("final_norm",
-              rows_by_columns(OpKind::norm_forward, s.shard, s.hidden, t), {x},
-              {n});
+    const TensorIndex n =
+        b.tensor("normed", {s.shard, s.hidden}, Role::saved, t);
+    append_norm(b, layout, s, {"final_norm", "norm"}, x, n, Role::saved);
     x = n;
   }
   const TensorIndex whole = gather_rows(b, layout, s, x, "head.gather");
   const TensorIndex logits =
-      b.tensor("logits", {s.tokens, vocab}, Role::saved, t);
-  const TensorIndex loss =
-      b.tensor("loss", {s.tokens, 3}, Role::saved, DType::fp32);
-  b.compute("head", kernels::gemm(s.tokens, vocab, s.hidden, t), {whole},
-            {logits});
-  b.compute("cross_entropy",
-            rows_by_columns(OpKind::cross_entropy_forward, s.tokens, vocab, t),
-            {logits}, {loss});
-  reduce_statistics(b, layout, s, loss);
+      b.tensor("logits", {s.tokens, product.n}, Role::saved, t);
+  append_product(b, layout, s, product, whole, logits);
+  append_loss(b, layout, s, logits, product.n);
 }
 
 void append_head_backward(BlockBuilder& b, const models::Model& model,
                           const Layout& layout) {
   const LayerSizes s = layer_sizes(model, models::LayerKind::decoder, layout);
   const DType t = layout.dtype;
-  const std::int64_t vocab = ceil_div(model.vocab, layout.tp);
+  const DType wide = kernels::statistics_type(t);
+  const Product product = head_product(model, layout, s);
+  const std::int64_t vocab = product.n;
+  const bool norms = model.final_norm || model.head_transform;
   const TensorIndex dlogits =
       b.tensor("logits.grad", {s.tokens, vocab}, Role::temporary, t);
   const TensorIndex dn =
       b.tensor("norm.grad", {s.tokens, s.hidden}, Role::temporary, t);
-  const TensorIndex n =
-      b.tensor("norm", {s.shard, s.hidden}, Role::temporary, t);
-  const TensorIndex w =
-      b.tensor("head.weight", {s.hidden, vocab}, Role::gradient, DType::fp32);
-  const TensorIndex dx =
-      b.tensor("x.grad", {s.shard, s.hidden}, Role::output, t);
-  b.compute("cross_entropy.backward",
-            rows_by_columns(OpKind::cross_entropy_backward, s.tokens, vocab, t),
-            {}, {dlogits});
-  b.compute("head.input_gradient", kernels::gemm(s.tokens, s.hidden, vocab, t),
-            {dlogits}, {dn});
+  const TensorIndex n = b.kept(norms ? "normed" : "x", {s.shard, s.hidden}, t);
+  b.compute(
+      "cross_entropy.backward", Action::cross_entropy_gradient,
+      rows_by_columns(OpKind::cross_entropy_backward, s.tokens, vocab, t),
+      {b.kept("logits", {s.tokens, vocab}, t), loss_tensors(b, layout, s).loss},
+      {dlogits});
+  b.compute("head.input_gradient", Action::input_gradient,
+            kernels::gemm(s.tokens, s.hidden, vocab, t),
+            {dlogits,
+             b.weight(product.weight, {vocab, s.hidden}, Role::parameter, t)},
+            {dn});
   const TensorIndex whole = gather_rows(b, layout, s, n, "head.regather");
   const TensorIndex r = reduce_rows(b, layout, s, dn, "head.reduce_gradient");
-  b.compute("head.weight_gradient", kernels::gemm(s.hidden, vocab, s.tokens, t),
-            {whole, dlogits}, {w});
-  if (model.final_norm || model.head_transform) {
-    b.compute("final_norm.backward",
-              rows_by_columns(OpKind::norm_backward, s.shard, s.hidden, t), {r},
-              {dx});
+  std::vector<TensorIndex> gradients{
+      b.weight(product.weight, {vocab, s.hidden}, Role::gradient, wide)};
+  if (!product.bias.empty()) {
+    gradients.push_back(b.weight(product.bias, {vocab}, Role::gradient, wide));
+  }
+  b.compute("head.weight_gradient", Action::weight_gradient,
+            kernels::gemm(s.hidden, vocab, s.tokens, t), {whole, dlogits},
+            gradients);
+  TensorIndex dx = r;
+  if (norms) {
+    dx = b.tensor("x.grad", {s.shard, s.hidden}, Role::output, t);
+    const TensorIndex x = b.kept(model.head_transform ? "transformed" : "x",
+                                 {s.shard, s.hidden}, t);
+    append_norm_gradient(b, layout, s, {"final_norm", "norm"}, x, r, dx);
   }
   if (model.head_transform) {
     b.compute("head.transform.input_gradient",
               kernels::gemm(s.shard, s.hidden, s.hidden, t), {dx}, {dx});
     b.compute("head.transform.weight_gradient",
-              kernels::gemm(s.hidden, s.hidden, s.shard, t), {dx}, {w});
+              kernels::gemm(s.hidden, s.hidden, s.shard, t), {dx},
+              {gradients[0]});
   }
+  b.set_output(dx);
 }
 
 }  // namespace
@@ -193,7 +251,7 @@ BlockId BlockShop::once(const Request& request, Make make) {
 BlockId BlockShop::forward(models::LayerKind kind, const Layout& layout) {
   return once({0, static_cast<int>(kind), Gradients::both, 0, layout}, [&] {
     BlockBuilder b;
-    append_forward(b, model_, kind, layout, true);
+    append_forward(b, model_, kind, layout);
     Block block = b.finish(title("layer.forward", layout));
     block.key = key_of(model_, layout, profiles::Part::layer, false);
     block.key.cross = kind == models::LayerKind::cross_decoder;
@@ -226,7 +284,11 @@ BlockId BlockShop::embedding(bool backward, const Layout& layout) {
   plain.recompute = strategy::Recompute::none;
   return once({2, backward ? 1 : 0, Gradients::both, 0, plain}, [&] {
     BlockBuilder b;
-    append_embedding(b, model_, plain, backward);
+    if (backward) {
+      append_embedding_gradient(b, model_, plain);
+    } else {
+      append_embedding(b, model_, plain);
+    }
     Block block = b.finish(
         title(backward ? "embedding.backward" : "embedding.forward", plain));
     block.key = key_of(model_, plain, profiles::Part::embedding, backward);
@@ -266,8 +328,8 @@ BlockId BlockShop::optimizer(std::int64_t elements, kernels::DType dtype) {
     norm.dim = {elements};
     OpShape adam{.kind = OpKind::optimizer, .dtype = dtype};
     adam.dim = {elements};
-    b.compute("gradient_norm", norm, {g}, {});
-    b.compute("adamw", adam, {g, w}, {w});
+    b.compute("gradient_norm", Action::square_sum, norm, {g}, {});
+    b.compute("adamw", Action::adamw, adam, {g, w}, {w});
     return b.finish(fmt::format("optimizer {}", elements));
   });
 }

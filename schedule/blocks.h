@@ -17,6 +17,7 @@ struct Layout {
   int tp = 1;
   int cp = 1;
   std::int64_t tokens = 0;     ///< held by this member: its share of all
+  std::int64_t widest = 0;     ///< tokens of the member that holds most
   std::int64_t kv_tokens = 0;  ///< of a whole sequence, all members together
   int micro_batch = 1;         ///< sequences
   int seq_len = 0;             ///< of the whole sequence

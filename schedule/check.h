@@ -32,4 +32,8 @@ Findings check_memory(const Schedule& schedule,
 Findings check_schedule(const Schedule& schedule,
                         const clusters::Cluster* cluster, Bytes reserve);
 
+/// What is wrong with the operands of an operator's action, or empty: number,
+/// roles and shapes as `Action` says. An interpreter may rely on it.
+std::string action_problem(const Block& block, const Operator& op);
+
 }  // namespace troupe::schedule

@@ -42,6 +42,8 @@ void fields(Archive& a, T& x) {
   a.field("outputs", x.outputs);
   a.field("after", x.after);
   a.field("prefetch", x.prefetch);
+  a.field("action", x.action);
+  a.field("round", x.round);
 }
 
 template <typename Archive, typename T>
@@ -69,6 +71,8 @@ void fields(Archive& a, T& x) {
   a.field("name", x.name);
   a.field("tensors", x.tensors);
   a.field("operators", x.operators);
+  a.field("input", x.input);
+  a.field("output", x.output);
   a.field("key", x.key);
   a.field("has_key", x.has_key);
   a.field("recomputes", x.recomputes);
@@ -113,6 +117,7 @@ void fields(Archive& a, T& x) {
   a.field("from", x.from);
   a.field("to", x.to);
   a.field("bytes", x.bytes);
+  a.field("rows", x.rows);
 }
 
 template <typename Archive, typename T>
@@ -164,11 +169,37 @@ void fields(Archive& a, T& x) {
 }
 
 template <typename Archive, typename T>
+  requires std::same_as<std::remove_const_t<T>, MicroBatches>
+void fields(Archive& a, T& x) {
+  a.field("sequences", x.sequences);
+  a.field("seq_len", x.seq_len);
+}
+
+template <typename Archive, typename T>
+  requires std::same_as<std::remove_const_t<T>, Numerics>
+void fields(Archive& a, T& x) {
+  a.field("layers", x.layers);
+  a.field("hidden", x.hidden);
+  a.field("heads", x.heads);
+  a.field("kv_heads", x.kv_heads);
+  a.field("head_dim", x.head_dim);
+  a.field("vocab", x.vocab);
+  a.field("causal", x.causal);
+  a.field("rms", x.rms);
+  a.field("gated", x.gated);
+  a.field("activation", x.activation);
+  a.field("epsilon", x.epsilon);
+  a.field("rotary_base", x.rotary_base);
+  a.field("unsupported", x.unsupported);
+}
+
+template <typename Archive, typename T>
   requires std::same_as<std::remove_const_t<T>, Stage>
 void fields(Archive& a, T& x) {
   a.field("pipeline", x.pipeline);
   a.field("index", x.index);
   a.field("members", x.members);
+  a.field("shares", x.shares);
   a.field("chunks", x.chunks);
   a.field("micro_batches", x.micro_batches);
   a.field("memory", x.memory);
@@ -183,6 +214,8 @@ void fields(Archive& a, T& x) {
   a.field("cluster", x.cluster);
   a.field("phase", x.phase);
   a.field("pipelines", x.pipelines);
+  a.field("micro_batches", x.micro_batches);
+  a.field("numerics", x.numerics);
   a.field("tokens", x.tokens);
   a.field("model_flops", x.model_flops);
   a.field("model_flops_full", x.model_flops_full);

@@ -188,9 +188,11 @@ struct Reader {
   static constexpr int most() {
     if constexpr (std::is_same_v<T, Stream>) return kStreams - 1;
     if constexpr (std::is_same_v<T, Role>) return 5;
+    if constexpr (std::is_same_v<T, Action>) return kActions - 1;
+    if constexpr (std::is_same_v<T, kernels::Pointwise>) return 3;
     if constexpr (std::is_same_v<T, Scope>) return 2;
     if constexpr (std::is_same_v<T, TaskKind>) return 8;
-    if constexpr (std::is_same_v<T, kernels::DType>) return 6;
+    if constexpr (std::is_same_v<T, kernels::DType>) return 7;
     if constexpr (std::is_same_v<T, kernels::OpKind>) {
       return kernels::kOpKinds - 1;
     }

@@ -1,6 +1,8 @@
 // The operator lists of one transformer layer. Shapes are per rank.
 #pragma once
 
+#include <optional>
+
 #include "models/model.h"
 #include "schedule/block_builder.h"
 #include "schedule/blocks.h"
@@ -22,30 +24,79 @@ struct LayerSizes {
   std::int64_t q_len = 0;       ///< tokens of one sequence here
   std::int64_t kv_len = 0;      ///< tokens of one whole sequence
   std::int64_t parameters = 0;  ///< of the layer, here
+  std::int64_t widest = 0;      ///< T of the member that holds most
   bool gated = false;
   bool causal = true;
+  bool rms = true;
+  bool rotary = true;
+  bool qkv_bias = false, out_bias = false, mlp_bias = false;
   bool sequence_parallel = false;  ///< with tp > 1
 };
 
 LayerSizes layer_sizes(const models::Model& model, models::LayerKind kind,
                        const Layout& layout);
 
-/// Appends the forward. With `keep` false nothing is saved (recomputation).
+/// Appends the forward. `again`: as a recomputation, which saves nothing
+/// (Role::temporary) or what a later weight gradient needs (Role::saved).
 void append_forward(BlockBuilder& b, const models::Model& model,
-                    models::LayerKind kind, const Layout& layout, bool keep);
+                    models::LayerKind kind, const Layout& layout,
+                    std::optional<Role> again = {});
 
 /// Appends the backward, with the recomputation its layout asks for.
 void append_backward(BlockBuilder& b, const models::Model& model,
                      models::LayerKind kind, const Layout& layout,
                      Gradients gradients);
 
-/// Self attention from `qkv` to `out`: one fused kernel, a ring of balanced
-/// chunks under context parallelism (every later round costs half of its
-/// square), or unfused products through memory. `saved` is the role of what
-/// the backward needs besides `out`.
+/// Self attention from `qkv` to "attention": one fused kernel, a ring of
+/// balanced chunks under context parallelism (every later round costs half of
+/// its square), or unfused products through memory. `saved` is the role of
+/// what the backward needs besides `out`.
 void append_attention(BlockBuilder& b, const Layout& layout,
                       const LayerSizes& s, TensorIndex qkv, TensorIndex out,
                       Role saved);
+/// Its gradient, from `da` to `dqkv`. In the ring, keys and values travel
+/// again and their gradients with them, one round more than forward.
+void append_attention_gradient(BlockBuilder& b, const Layout& layout,
+                               const LayerSizes& s, TensorIndex da,
+                               TensorIndex dqkv);
+/// Shapes of the fused attention of `kv_len` keys a sequence.
+kernels::OpShape attention_shape(kernels::OpKind kind, const Layout& layout,
+                                 const LayerSizes& s, std::int64_t kv_len,
+                                 bool causal);
+
+/// What a norm is called as an operator and as a parameter.
+struct NormName {
+  std::string op, parameter;
+};
+/// A norm of `x` with its statistics, which `saved` is the role of.
+void append_norm(BlockBuilder& b, const Layout& layout, const LayerSizes& s,
+                 const NormName& name, TensorIndex x, TensorIndex out,
+                 Role saved);
+/// Its gradient: `dx` from `d_out`; `x` is what the norm read.
+void append_norm_gradient(BlockBuilder& b, const Layout& layout,
+                          const LayerSizes& s, const NormName& name,
+                          TensorIndex x, TensorIndex d_out, TensorIndex dx);
+
+/// A product with the weights of one or several parameters, (n, k).
+struct Product {
+  std::string name;    ///< of the operator
+  std::string weight;  ///< of the parameter
+  std::string bias;    ///< of the parameter; empty: none
+  std::int64_t n = 0, k = 0;
+};
+Product qkv_product(const LayerSizes& s);
+Product project_product(const LayerSizes& s);
+Product up_product(const LayerSizes& s);
+Product down_product(const LayerSizes& s);
+/// `out` (tokens, n) = x weight', with the bias where the product is cut along
+/// its output.
+void append_product(BlockBuilder& b, const Layout& layout, const LayerSizes& s,
+                    const Product& product, TensorIndex x, TensorIndex out);
+/// `out` = a + b, and the bias of a product that is cut along its input: its
+/// partial sums are complete here.
+void append_sum(BlockBuilder& b, const Layout& layout, const LayerSizes& s,
+                const std::string& name, std::vector<TensorIndex> terms,
+                const std::string& bias, TensorIndex out);
 
 /// ZeRO 3: gathers the layer's weights before its first operator.
 void gather_weights(BlockBuilder& b, const Layout& layout, const LayerSizes& s);

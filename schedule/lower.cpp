@@ -29,6 +29,48 @@ void slice_waits(Lowering& l) {
   }
 }
 
+kernels::Pointwise function_of(models::Activation activation) {
+  switch (activation) {
+    case models::Activation::swiglu:
+      return kernels::Pointwise::silu;
+    case models::Activation::geglu:
+      return kernels::Pointwise::gelu;
+    case models::Activation::gelu:
+      return kernels::Pointwise::gelu_tanh;
+    case models::Activation::relu:
+      return kernels::Pointwise::relu;
+  }
+  return kernels::Pointwise::silu;
+}
+
+/// What of the model has no arithmetic yet.
+std::string unsupported_in(const models::Model& m) {
+  if (m.encoder_layers > 0) return "encoder layers";
+  if (m.positions == models::Positions::alibi) return "ALiBi positions";
+  if (m.positions == models::Positions::relative) return "relative positions";
+  if (m.token_types > 0) return "token types";
+  if (m.embedding_norm) return "a norm after the embedding";
+  if (m.head_transform) return "a transform before the head";
+  if (m.pooler || m.pair_head) return "a pooler";
+  return {};
+}
+
+Numerics numerics_of(const models::Model& m) {
+  Numerics n;
+  n.layers = m.layers;
+  n.hidden = m.hidden;
+  n.heads = m.heads;
+  n.kv_heads = m.kv_heads;
+  n.head_dim = m.head_dim;
+  n.vocab = m.vocab;
+  n.causal = m.encoder_layers == 0;
+  n.rms = m.norm == models::Norm::rms;
+  n.gated = models::gated(m.activation);
+  n.activation = function_of(m.activation);
+  n.unsupported = unsupported_in(m);
+  return n;
+}
+
 void count_flops(Lowering& l) {
   for (const strategy::Pipeline& p : l.phase.pipelines) {
     std::map<int, std::int64_t> sequences;
@@ -67,18 +109,6 @@ Result<void> check_size(const strategy::Phase& phase) {
 
 }  // namespace
 
-std::int64_t member_tokens(const strategy::Stage& stage, std::size_t member,
-                           int seq_len) {
-  double before = 0;
-  for (std::size_t m = 0; m < member; ++m) before += stage.members[m].share;
-  const double after = before + stage.members[member].share;
-  const auto cut = [&](double share) {
-    return std::int64_t{std::llround(share * seq_len)};
-  };
-  const bool last = member + 1 == stage.members.size();
-  return (last ? seq_len : cut(after)) - cut(before);
-}
-
 int backward_parts(const Lowering& l, const ChunkRange& chunk) {
   constexpr int kParts = 4;
   const bool overlaps = l.strategy.overlap_gradient_sync &&
@@ -91,6 +121,16 @@ ChunkRange part_layers(const ChunkRange& chunk, Part part) {
   const int count = chunk.last - chunk.first;
   const auto cut = [&](int i) { return chunk.last - count * i / part.count; };
   return {cut(part.index + 1), cut(part.index)};
+}
+
+void describe_micro_batches(Lowering& l) {
+  for (const strategy::Pipeline& p : l.phase.pipelines) {
+    MicroBatches& all = l.out.micro_batches.emplace_back();
+    all.sequences = p.micro_batch_size;
+    for (int m = 0; m < p.micro_batches; ++m) {
+      all.seq_len.push_back(strategy::sequence_length(l.strategy, p, m));
+    }
+  }
 }
 
 void lower_stages(Lowering& l) {
@@ -111,6 +151,9 @@ void lower_stages(Lowering& l) {
                                  static_cast<std::int16_t>(m),
                                  static_cast<std::int16_t>(t)});
         }
+      }
+      for (const strategy::Member& m : source.members) {
+        stage.shares.push_back(m.share);
       }
       for (const strategy::LayerRange& c : source.chunks) {
         stage.chunks.push_back({c.first, c.last});
@@ -187,6 +230,8 @@ Result<Schedule> lower(const strategy::Strategy& strategy,
   l.out.phase = phase.name;
   l.out.pipelines = static_cast<int>(phase.pipelines.size());
   l.out.dtype = strategy.dtype;
+  l.out.numerics = numerics_of(model);
+  describe_micro_batches(l);
   lower_stages(l);
   const std::vector<Segment> parts = segments(l);
   l.stage_replicas.assign(l.out.stages.size(), 1);

@@ -24,8 +24,16 @@ Layout layout_of(const Lowering& l, StageId stage, std::size_t member,
   layout.tp = source.members[member].tp();
   layout.cp = static_cast<int>(source.members.size());
   layout.micro_batch = pipeline.micro_batch_size;
+  const std::vector<double>& shares = l.out.stage(stage).shares;
   layout.tokens =
-      member_tokens(source, member, seq_len) * pipeline.micro_batch_size;
+      member_tokens(shares, member, seq_len) * pipeline.micro_batch_size;
+  if (layout.cp > 1) {
+    for (std::size_t m = 0; m < shares.size(); ++m) {
+      layout.widest =
+          std::max(layout.widest, member_tokens(shares, m, seq_len) *
+                                      pipeline.micro_batch_size);
+    }
+  }
   layout.seq_len = seq_len;
   layout.replicas = l.stage_replicas[stage.at()];
   layout.sequence_parallel = l.strategy.sequence_parallel;
@@ -253,9 +261,10 @@ BodyId body_of(Lowering& l, StageId stage, const Slot& slot, int seq_len,
   for (const strategy::Member& m : source.members) {
     equal = equal && m.tp() == source.members[0].tp();
   }
-  for (std::size_t m = 1; m < source.members.size(); ++m) {
-    equal = equal && member_tokens(source, m, seq_len) ==
-                         member_tokens(source, 0, seq_len);
+  const std::vector<double>& shares = l.out.stage(stage).shares;
+  for (std::size_t m = 1; m < shares.size(); ++m) {
+    equal = equal && member_tokens(shares, m, seq_len) ==
+                         member_tokens(shares, 0, seq_len);
   }
   const std::size_t kinds = equal ? 1 : source.members.size();
   std::vector<std::vector<std::int64_t>> key;

@@ -8,6 +8,7 @@
 
 #include "schedule/blocks.h"
 #include "schedule/lower.h"
+#include "schedule/tokens.h"
 
 namespace troupe::schedule {
 
@@ -74,10 +75,5 @@ BodyId body_of(Lowering& l, StageId stage, const Slot& slot, int seq_len,
 /// The hand-over of one micro-batch's activations (or their gradients).
 Transfer hand_over(const Lowering& l, StageId from, StageId to,
                    int micro_batch_size, int seq_len);
-
-/// Tokens of one micro-batch that a member holds, and where its first one
-/// is, counting from the start of the (concatenated) sequences.
-std::int64_t member_tokens(const strategy::Stage& stage, std::size_t member,
-                           int seq_len);
 
 }  // namespace troupe::schedule

@@ -17,6 +17,7 @@
 #include "base/units.h"
 #include "clusters/cluster.h"
 #include "clusters/collective.h"
+#include "kernels/call.h"
 #include "kernels/operator.h"
 #include "profiles/cost.h"
 
@@ -37,18 +38,66 @@ enum class Stream : std::uint8_t { compute, tensor, context, data, pipeline };
 inline constexpr int kStreams = 5;
 std::string_view name_of(Stream stream);
 
+/// What an operator does to its operands, beyond what it costs. Operands are
+/// (inputs) -> (outputs) in this order, those in brackets where the model or
+/// layout has them; sizes are the tensors' shapes. Gradients of parameters are
+/// added to what is there.
+enum class Action : std::uint8_t {
+  none,            ///< only a cost; or a collective, which `collective` defines
+  embed,           ///< (tokens, table) -> (rows)
+  add_positions,   ///< (rows, table) -> (sum)
+  embed_gradient,  ///< (tokens, d_rows [, d_shard]) -> (d_table [,
+                   ///< d_positions])
+  norm,            ///< (x, scale [, bias]) -> (out, rstd [, mean])
+  norm_gradient,   ///< (d_out, x, scale, rstd [, mean]) -> (d_x, d_scale [,
+                   ///< d_bias])
+  product,         ///< (x, weight [, bias]) -> (x weight' + bias)
+  input_gradient,  ///< (d_out, weight) -> (d_out weight)
+  /// (x, d_out [, d_rows]) -> (d_weight [, d_bias]): the bias's gradient is
+  /// the column sum of d_rows, or else of d_out.
+  weight_gradient,
+  rotary,              ///< (qkv) -> (qkv), in place
+  rotary_gradient,     ///< (d_qkv) -> (d_qkv), in place
+  attention,           ///< (qkv) -> (out, statistics)
+  attention_gradient,  ///< (d_out, qkv, out, statistics) -> (d_qkv)
+  /// Round `round` of a ring over the context-parallel members, see
+  /// `schedule/tokens.h`: (qkv [, kv]) -> (out, statistics, sum).
+  attention_round,
+  /// (d_out, qkv, out, statistics [, kv]) -> (d_qkv [, kv]).
+  attention_round_gradient,
+  ring_shift,           ///< (qkv or kv) -> (kv): keys and values move on
+  ring_shift_gradient,  ///< the same with their gradients; the last gradients
+                        ///< only
+  ring_home,   ///< (kv, d_qkv) -> (d_qkv): the gradients that came home
+  activation,  ///< (up) -> (out)
+  activation_gradient,     ///< (d_out, up) -> (d_up)
+  add,                     ///< (a, b [, bias]) -> (sum)
+  cross_entropy,           ///< (logits) -> (shares [, loss])
+  merge_loss,              ///< (shares) -> (loss): over the ranks of the member
+  cross_entropy_gradient,  ///< (logits, loss) -> (d_logits)
+  square_sum,              ///< of all gradients of the rank
+  adamw,                   ///< on all parameters of the rank
+};
+inline constexpr int kActions = 26;
+
 /// What a tensor of a block is for.
 enum class Role : std::uint8_t {
-  input,      ///< comes from the block before (or the hand-over)
-  output,     ///< goes to the block after
+  input,      ///< is the block's input and not kept
+  output,     ///< is the block's output
   parameter,  ///< lives for the whole step
-  gradient,   ///< accumulates over micro-batches
-  saved,      ///< made by a forward, needed by its backward
+  gradient,   ///< of a parameter; accumulates over micro-batches
+  /// Made by a forward (or an input gradient), needed by its backward, which
+  /// has a tensor of the same name.
+  saved,
   temporary,  ///< lives inside the block
 };
 std::string_view name_of(Role role);
 
 /// A tensor as one rank holds it: row-major, at most three dimensions.
+///
+/// A parameter is named as in `models::parameter_list`, without its layer's
+/// prefix ("attention.output"); "a+b" is b's rows after a's, as matrices. Sizes
+/// are those of the rank that holds most; others have zeros at the end.
 struct Tensor {
   std::string name;
   std::vector<std::int64_t> shape;
@@ -84,6 +133,8 @@ struct Operator {
   /// Parameter prefetch of ZeRO 3: issued one block early, as soon as the
   /// block two before this one in the body has ended.
   bool prefetch = false;
+  Action action = Action::none;
+  std::uint16_t round = 0;  ///< of a ring
   bool operator==(const Operator&) const = default;
 };
 
@@ -93,12 +144,15 @@ struct Block {
   std::string name;  ///< "layer.forward tp8 4096x1"
   std::vector<Tensor> tensors;
   std::vector<Operator> operators;
-  profiles::LayerKey key;   ///< to price it by a coarser measurement
-  bool has_key = false;     ///< false: only its operators have a price
-  bool recomputes = false;  ///< a backward that runs its forward again first
-  Bytes saved;              ///< kept for the backward (forward blocks)
-  Bytes workspace;          ///< most temporaries alive at once
-  Flops flops;              ///< of its compute operators
+  std::int16_t input = -1;   ///< tensor that the block before (or the
+                             ///< hand-over) gives, or -1
+  std::int16_t output = -1;  ///< tensor for the block after, or -1
+  profiles::LayerKey key;    ///< to price it by a coarser measurement
+  bool has_key = false;      ///< false: only its operators have a price
+  bool recomputes = false;   ///< a backward that runs its forward again first
+  Bytes saved;               ///< kept for the backward (forward blocks)
+  Bytes workspace;           ///< most temporaries alive at once
+  Flops flops;               ///< of its compute operators
   bool operator==(const Block&) const = default;
 };
 
@@ -152,10 +206,15 @@ struct Task {
   bool operator==(const Task&) const = default;
 };
 
-/// One message of a hand-over.
+/// One message of a hand-over. Each end packs the tokens that both hold, in
+/// the order of the sequences (`schedule/tokens.h`) that the sender is to
+/// send: a whole number of rows.
 struct Message {
   RankId from, to;
   Bytes bytes;
+  /// Rows at the sender and at the receiver that are equal, as triples
+  /// (sender's first, receiver's first, count).
+  std::vector<std::int32_t> rows;
   bool operator==(const Message&) const = default;
 };
 
@@ -203,11 +262,34 @@ struct StaticMemory {
   bool operator==(const StaticMemory&) const = default;
 };
 
+/// The micro-batches of a pipeline.
+struct MicroBatches {
+  int sequences = 1;                  ///< in each
+  std::vector<std::int32_t> seq_len;  ///< tokens of each one's sequences
+  bool operator==(const MicroBatches&) const = default;
+};
+
+/// What arithmetic needs to know of the model besides tensor shapes.
+struct Numerics {
+  std::int32_t layers = 0, hidden = 0, heads = 0, kv_heads = 0, head_dim = 0;
+  std::int32_t vocab = 0;
+  bool causal = true;
+  bool rms = true;  ///< RMSNorm, else LayerNorm
+  bool gated = true;
+  kernels::Pointwise activation = kernels::Pointwise::silu;
+  double epsilon = 1e-5;       ///< of norms
+  double rotary_base = 10000;  ///< Su et al., arXiv 2104.09864
+  /// Why no interpreter can run it; empty: it can.
+  std::string unsupported;
+  bool operator==(const Numerics&) const = default;
+};
+
 /// A stage of a pipeline: its ranks, its layers and the order of its tasks.
 struct Stage {
   int pipeline = 0;
   int index = 0;                             ///< in the pipeline
   std::vector<std::vector<RankId>> members;  ///< tensor-parallel groups
+  std::vector<double> shares;                ///< of every sequence, by member
   std::vector<ChunkRange> chunks;
   int micro_batches = 0;
   StaticMemory memory;        ///< of its fullest rank
@@ -225,6 +307,8 @@ struct Schedule {
   std::string cluster;
   std::string phase;
   int pipelines = 0;
+  std::vector<MicroBatches> micro_batches;  ///< by pipeline
+  Numerics numerics;
   std::int64_t tokens = 0;  ///< of the step
   Flops model_flops;        ///< causal attention as half
   Flops model_flops_full;   ///< causal attention in full
