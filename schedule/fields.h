@@ -184,6 +184,7 @@ void fields(Archive& a, T& x) {
   a.field("kv_heads", x.kv_heads);
   a.field("head_dim", x.head_dim);
   a.field("vocab", x.vocab);
+  a.field("max_positions", x.max_positions);
   a.field("causal", x.causal);
   a.field("rms", x.rms);
   a.field("gated", x.gated);
@@ -220,6 +221,7 @@ void fields(Archive& a, T& x) {
   a.field("model_flops", x.model_flops);
   a.field("model_flops_full", x.model_flops_full);
   a.field("dtype", x.dtype);
+  a.field("sequence_parallel", x.sequence_parallel);
   a.field("ranks", x.ranks);
   a.field("stages", x.stages);
   a.field("blocks", x.blocks);

@@ -63,6 +63,7 @@ Numerics numerics_of(const models::Model& m) {
   n.kv_heads = m.kv_heads;
   n.head_dim = m.head_dim;
   n.vocab = m.vocab;
+  n.max_positions = m.max_positions;
   n.causal = m.encoder_layers == 0;
   n.rms = m.norm == models::Norm::rms;
   n.gated = models::gated(m.activation);
@@ -230,6 +231,7 @@ Result<Schedule> lower(const strategy::Strategy& strategy,
   l.out.phase = phase.name;
   l.out.pipelines = static_cast<int>(phase.pipelines.size());
   l.out.dtype = strategy.dtype;
+  l.out.sequence_parallel = strategy.sequence_parallel;
   l.out.numerics = numerics_of(model);
   describe_micro_batches(l);
   lower_stages(l);

@@ -273,6 +273,7 @@ struct MicroBatches {
 struct Numerics {
   std::int32_t layers = 0, hidden = 0, heads = 0, kv_heads = 0, head_dim = 0;
   std::int32_t vocab = 0;
+  std::int32_t max_positions = 0;  ///< rows of a position table, else 0
   bool causal = true;
   bool rms = true;  ///< RMSNorm, else LayerNorm
   bool gated = true;
@@ -313,6 +314,7 @@ struct Schedule {
   Flops model_flops;        ///< causal attention as half
   Flops model_flops_full;   ///< causal attention in full
   kernels::DType dtype = kernels::DType::bf16;
+  bool sequence_parallel = true;
   std::vector<Rank> ranks;
   std::vector<Stage> stages;
   std::vector<Block> blocks;

@@ -1,0 +1,350 @@
+#include "emu/hub.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <atomic>
+#include <boost/fiber/all.hpp>
+#include <chrono>
+#include <cstring>
+#include <deque>
+#include <map>
+#include <thread>
+
+#include "emu/sum.h"
+
+namespace troupe::emu {
+namespace {
+
+namespace fibers = boost::fibers;
+using Clock = std::chrono::steady_clock;
+using exec::Tag;
+using Group = std::vector<RankId>;
+
+enum class Kind : std::uint8_t { all_gather, all_reduce, meet };
+
+std::string_view name_of(Kind kind) {
+  switch (kind) {
+    case Kind::all_gather:
+      return "all-gather";
+    case Kind::all_reduce:
+      return "all-reduce";
+    case Kind::meet:
+      return "meeting";
+  }
+  return "";
+}
+
+/// What one rank brings to a collective.
+struct Entry {
+  bool here = false;
+  Kind kind = Kind::meet;
+  kernels::DType dtype = kernels::DType::fp32;
+  std::span<const std::byte> in;
+  std::span<std::byte> out;
+};
+
+/// One collective in the making.
+struct Meeting {
+  std::vector<Entry> entries;
+  std::size_t arrived = 0;
+  std::size_t left = 0;
+  Time latest;
+  bool done = false;
+  fibers::condition_variable wake;
+};
+
+/// Meetings of one group, by number.
+struct GroupState {
+  fibers::mutex mutex;
+  std::map<std::uint64_t, Meeting> meetings;
+};
+
+struct Letter {
+  std::vector<std::byte> bytes;
+  Time time;
+};
+
+/// What others have sent to one rank.
+struct Mailbox {
+  fibers::mutex mutex;
+  fibers::condition_variable wake;
+  std::map<std::pair<std::int32_t, Tag>, std::deque<Letter>> letters;
+};
+
+/// What is wrong when the members bring different things, or empty.
+std::string mismatch(const Group& group, const Meeting& m) {
+  const Entry& a = m.entries[0];
+  for (std::size_t i = 1; i < m.entries.size(); ++i) {
+    const Entry& b = m.entries[i];
+    if (a.kind == b.kind && a.dtype == b.dtype &&
+        a.out.size() == b.out.size()) {
+      continue;
+    }
+    return fmt::format(
+        "rank {} wants an {} of {} bytes where rank {} wants an {} of {} bytes",
+        group[0].v, name_of(a.kind), a.out.size(), group[i].v, name_of(b.kind),
+        b.out.size());
+  }
+  return {};
+}
+
+void perform_all_gather(Meeting& m) {
+  std::vector<std::byte> whole;
+  for (const Entry& e : m.entries) {
+    whole.insert(whole.end(), e.in.begin(), e.in.end());
+  }
+  for (const Entry& e : m.entries) {
+    if (!whole.empty()) std::memcpy(e.out.data(), whole.data(), whole.size());
+  }
+}
+
+void perform_all_reduce(Meeting& m) {
+  const std::span<std::byte> sum = m.entries[0].out;
+  for (std::size_t i = 1; i < m.entries.size(); ++i) {
+    add_into(m.entries[0].dtype, sum, m.entries[i].out);
+  }
+  for (std::size_t i = 1; i < m.entries.size(); ++i) {
+    if (!sum.empty()) {
+      std::memcpy(m.entries[i].out.data(), sum.data(), sum.size());
+    }
+  }
+}
+
+}  // namespace
+
+struct Hub::State {
+  State(int n, const HubOptions& o)
+      : ranks(n), options(o), boxes(static_cast<std::size_t>(n)) {}
+
+  int ranks;
+  HubOptions options;
+  std::vector<Mailbox> boxes;
+  fibers::mutex groups_mutex;
+  std::map<Group, std::unique_ptr<GroupState>> groups;
+  std::atomic<std::int64_t> progress{0};
+  std::atomic<bool> failed{false};
+  fibers::mutex failure_mutex;
+  Error failure;
+
+  GroupState& group(const Group& ranks_of_it) {
+    const std::scoped_lock lock(groups_mutex);
+    auto& found = groups[ranks_of_it];
+    if (!found) found = std::make_unique<GroupState>();
+    return *found;
+  }
+
+  tl::unexpected<Error> give_up(Error error) {
+    const std::scoped_lock lock(failure_mutex);
+    if (!failed.exchange(true)) failure = std::move(error);
+    return fail(failure);
+  }
+
+  Result<void> check_running() {
+    if (!failed.load()) return {};
+    const std::scoped_lock lock(failure_mutex);
+    return fail(failure);
+  }
+
+  /// Waits on `wake` until `ready`; gives up when the run has failed or
+  /// nobody has made progress for too long.
+  template <typename Lock, typename Ready>
+  Result<void> wait(Lock& lock, fibers::condition_variable& wake, Ready ready,
+                    const std::function<std::string()>& what) {
+    using namespace std::chrono_literals;
+    std::int64_t seen = progress.load();
+    auto since = Clock::now();
+    while (!ready()) {
+      TRY_DO(check_running());
+      wake.wait_for(lock, 100ms);
+      const std::int64_t now = progress.load();
+      if (now != seen) {
+        seen = now;
+        since = Clock::now();
+      } else if (Clock::now() - since >
+                 std::chrono::duration<double>(options.patience_s)) {
+        return give_up({Fault::unavailable,
+                        fmt::format("no rank made progress for {} s; {}",
+                                    options.patience_s, what())});
+      }
+    }
+    return {};
+  }
+};
+
+/// One rank's end of the hub.
+class Hub::Member final : public exec::Communicator {
+ public:
+  Member(State& state, RankId self) : state_(state), self_(self) {}
+  RankId rank() const override { return self_; }
+
+  Result<void> all_gather(std::span<const RankId> group,
+                          std::span<const std::byte> mine,
+                          std::span<const Bytes>, std::span<std::byte> all,
+                          Time& time) override {
+    return join(
+        group, {true, Kind::all_gather, kernels::DType::fp32, mine, all}, time);
+  }
+  Result<void> all_reduce(std::span<const RankId> group, kernels::DType dtype,
+                          std::span<std::byte> numbers, Time& time) override {
+    return join(group, {true, Kind::all_reduce, dtype, {}, numbers}, time);
+  }
+  Result<void> meet(std::span<const RankId> group, Time& time) override {
+    if (group.size() < 2) return {};
+    return join(group, {true, Kind::meet, kernels::DType::fp32, {}, {}}, time);
+  }
+
+  Result<void> send(RankId to, Tag tag, std::span<const std::byte> bytes,
+                    Time time) override {
+    TRY_DO(state_.check_running());
+    Mailbox& box = state_.boxes[to.at()];
+    {
+      const std::scoped_lock lock(box.mutex);
+      box.letters[{self_.v, tag}].push_back(
+          {{bytes.begin(), bytes.end()}, time});
+    }
+    ++state_.progress;
+    box.wake.notify_all();
+    return {};
+  }
+
+  Result<void> receive(RankId from, Tag tag, std::span<std::byte> bytes,
+                       Time& time) override {
+    Mailbox& box = state_.boxes[self_.at()];
+    std::unique_lock lock(box.mutex);
+    auto& queue = box.letters[{from.v, tag}];
+    TRY_DO(state_.wait(
+        lock, box.wake, [&] { return !queue.empty(); },
+        [&] {
+          return fmt::format("rank {} waits for a message of rank {}", self_.v,
+                             from.v);
+        }));
+    const Letter letter = std::move(queue.front());
+    queue.pop_front();
+    if (queue.empty()) box.letters.erase({from.v, tag});
+    lock.unlock();
+    ++state_.progress;
+    if (letter.bytes.size() != bytes.size()) {
+      return state_.give_up(
+          {Fault::unavailable,
+           fmt::format("rank {} sent {} bytes to rank {}, which expects {}",
+                       from.v, letter.bytes.size(), self_.v, bytes.size())});
+    }
+    if (!bytes.empty()) {
+      std::memcpy(bytes.data(), letter.bytes.data(), bytes.size());
+    }
+    time = letter.time;
+    return {};
+  }
+
+ private:
+  struct Known {
+    GroupState* state = nullptr;
+    std::uint64_t next = 0;  ///< number of this rank's next meeting
+  };
+
+  Result<void> join(std::span<const RankId> ranks, Entry entry, Time& time) {
+    const Group group(ranks.begin(), ranks.end());
+    const auto self = std::ranges::find(group, self_);
+    check(self != group.end(), "a rank in a collective of others");
+    Known& known = known_[group];
+    if (known.state == nullptr) known.state = &state_.group(group);
+    const std::uint64_t number = known.next++;
+    std::unique_lock lock(known.state->mutex);
+    Meeting& m = known.state->meetings[number];
+    if (m.entries.empty()) m.entries.resize(group.size());
+    m.entries[static_cast<std::size_t>(self - group.begin())] = entry;
+    m.latest = std::max(m.latest, time);
+    if (++m.arrived == group.size()) {
+      TRY_DO(perform(group, m));
+      m.done = true;
+      m.wake.notify_all();
+    } else {
+      TRY_DO(state_.wait(
+          lock, m.wake, [&] { return m.done; },
+          [&] { return missing(group, m); }));
+    }
+    time = m.latest;
+    ++state_.progress;
+    if (++m.left == group.size()) known.state->meetings.erase(number);
+    return {};
+  }
+
+  Result<void> perform(const Group& group, Meeting& m) {
+    // Who gave up has taken its memory away.
+    TRY_DO(state_.check_running());
+    const std::string problem = mismatch(group, m);
+    if (!problem.empty()) {
+      return state_.give_up({Fault::unavailable, problem});
+    }
+    switch (m.entries[0].kind) {
+      case Kind::all_gather:
+        perform_all_gather(m);
+        break;
+      case Kind::all_reduce:
+        perform_all_reduce(m);
+        break;
+      case Kind::meet:
+        break;
+    }
+    return {};
+  }
+
+  std::string missing(const Group& group, const Meeting& m) const {
+    std::vector<std::int32_t> late;
+    for (std::size_t i = 0; i < group.size() && late.size() < 8; ++i) {
+      if (!m.entries[i].here) late.push_back(group[i].v);
+    }
+    return fmt::format("rank {} waits in a collective of {} ranks for {}",
+                       self_.v, group.size(), fmt::join(late, ", "));
+  }
+
+  State& state_;
+  RankId self_;
+  std::map<Group, Known> known_;
+};
+
+Hub::Hub(int ranks, const HubOptions& options)
+    : state_(std::make_unique<State>(ranks, options)) {}
+Hub::~Hub() = default;
+
+namespace {
+/// Matrix products keep blocks of operands on the stack.
+constexpr std::size_t kStack = 512U << 10;
+constexpr int kRanksPerThread = 16;
+}  // namespace
+
+Result<void> Hub::run(
+    const std::function<Result<void>(exec::Communicator&)>& work) {
+  State& s = *state_;
+  const auto perform = [&](int rank) {
+    Member member(s, RankId{rank});
+    const Result<void> result = work(member);
+    if (!result && !s.failed.load()) {
+      s.give_up({result.error().fault,
+                 fmt::format("rank {}: {}", rank, result.error().message)});
+    }
+  };
+  // Ranks that wait for each other are quickest on one thread.
+  const int threads =
+      std::clamp(s.ranks / kRanksPerThread, 1, std::max(s.options.threads, 1));
+  const auto crew = [&](int t) {
+    std::vector<fibers::fiber> mine;
+    const int first = s.ranks * t / threads;
+    const int last = s.ranks * (t + 1) / threads;
+    for (int r = first; r < last; ++r) {
+      mine.emplace_back(std::allocator_arg, fibers::fixedsize_stack(kStack),
+                        perform, r);
+    }
+    for (fibers::fiber& f : mine) f.join();
+  };
+  std::vector<std::thread> others;
+  for (int t = 1; t < threads; ++t) others.emplace_back(crew, t);
+  crew(0);
+  for (std::thread& t : others) t.join();
+  if (s.failed.load()) return fail(s.failure);
+  return {};
+}
+
+}  // namespace troupe::emu

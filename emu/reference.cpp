@@ -1,0 +1,199 @@
+#include "emu/reference.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "emu/cpu_device.h"
+#include "emu/hub.h"
+
+namespace troupe::emu {
+namespace {
+
+using kernels::DType;
+
+/// A box of a storage as numbers.
+Result<std::vector<double>> numbers(exec::Device& device,
+                                    const exec::Storage& storage,
+                                    const exec::Box& box) {
+  TRY(exec::Buffer packed,
+      exec::Buffer::of(device, exec::size_of(box, storage.dtype)));
+  TRY_DO(exec::read(device, storage, box, packed.at({})));
+  const std::int64_t count = strategy::elements(box);
+  TRY(exec::Buffer wide, exec::Buffer::of(device, Bytes{8 * count}));
+  kernels::Cast cast{
+      .from = storage.dtype, .to = DType::fp64, .elements = count};
+  cast.in = packed.data();
+  cast.out = wide.data();
+  TRY_DO(device.run(cast));
+  std::vector<double> out(static_cast<std::size_t>(count));
+  TRY_DO(device.copy_out(std::as_writable_bytes(std::span(out)), wide.data()));
+  return out;
+}
+
+/// The part of a name that layers share.
+std::string group_of(const std::string& name) {
+  if (!name.starts_with("layers.")) return name;
+  return name.substr(name.find('.', 7) + 1);
+}
+
+double largest_of(const std::vector<double>& values) {
+  double most = 0;
+  for (const double v : values) most = std::max(most, std::abs(v));
+  return most;
+}
+
+/// Largest difference between a packed box and the same box of a tensor.
+double difference(const exec::Box& box, const std::vector<double>& part,
+                  const std::vector<std::int64_t>& shape,
+                  const std::vector<double>& whole) {
+  double most = 0;
+  std::vector<std::int64_t> at;
+  for (const strategy::Span& s : box) at.push_back(s.first);
+  for (const double value : part) {
+    std::int64_t index = 0;
+    for (std::size_t d = 0; d < at.size(); ++d)
+      index = index * shape[d] + at[d];
+    const double off = std::abs(value - whole[static_cast<std::size_t>(index)]);
+    if (!(off <= most)) most = off;  // also a NaN
+    for (std::size_t d = at.size(); d-- > 0;) {
+      if (++at[d] < box[d].last || d == 0) break;
+      at[d] = box[d].first;
+    }
+  }
+  return most;
+}
+
+double rounding_of(DType dtype) {
+  if (dtype == DType::fp64) return 0x1p-53;
+  return dtype == DType::fp32 ? 0x1p-24 : 0x1p-9;
+}
+
+/// Whether a gradient is nothing but rounding errors of larger numbers.
+bool is_noise(const std::vector<double>& gradient, const Snapshot& s) {
+  return largest_of(gradient) < 64 * s.rounding * s.gradient_norm;
+}
+
+Result<Snapshot> snapshot_of(exec::Interpreter& rank, exec::Device& device,
+                             DType dtype, const exec::StepResult& result) {
+  Snapshot s;
+  s.loss = result.loss;
+  s.gradient_norm = result.gradient_norm;
+  s.rounding = rounding_of(dtype);
+  for (const exec::HeldWeight& held : rank.weights().held()) {
+    const std::string& name = held.weight->placement.parameter.name;
+    // One device holds each tensor in one piece.
+    const exec::Box& box = held.sum.storage.pieces.at(0).box;
+    TRY(s.gradients[name], numbers(device, held.sum.storage, box));
+    TRY(s.parameters[name], numbers(device, held.master.storage, box));
+  }
+  return s;
+}
+
+}  // namespace
+
+data::Batch one_by_one(const data::Batch& batch) {
+  data::Batch out;
+  out.labels = batch.labels;
+  auto& all = out.pipelines.emplace_back();
+  for (const auto& pipeline : batch.pipelines) {
+    for (const data::MicroBatch& micro_batch : pipeline) {
+      for (const data::Sequence& s : micro_batch) all.push_back({s});
+    }
+  }
+  return out;
+}
+
+schedule::MicroBatches one_by_one(
+    std::span<const schedule::MicroBatches> pipelines) {
+  schedule::MicroBatches out;
+  for (const schedule::MicroBatches& p : pipelines) {
+    for (const std::int32_t length : p.seq_len) {
+      out.seq_len.insert(out.seq_len.end(),
+                         static_cast<std::size_t>(p.sequences), length);
+    }
+  }
+  return out;
+}
+
+Result<std::vector<Snapshot>> run_alone(const exec::Program& program,
+                                        const std::vector<data::Batch>& batches,
+                                        const exec::Training& training,
+                                        std::uint64_t seed) {
+  std::vector<Snapshot> out;
+  Hub hub(1, {.threads = 1});
+  const auto work = [&](exec::Communicator& communicator) -> Result<void> {
+    CpuDevice device;
+    exec::Interpreter rank(program, exec::RankId{0}, device, communicator);
+    TRY_DO(rank.initialise(seed));
+    for (std::size_t i = 0; i < batches.size(); ++i) {
+      TRY(const exec::StepResult result,
+          rank.step(one_by_one(batches[i]), training,
+                    static_cast<std::int64_t>(i) + 1));
+      TRY(Snapshot s, snapshot_of(rank, device, program.dtype, result));
+      out.push_back(std::move(s));
+    }
+    return {};
+  };
+  TRY_DO(hub.run(work));
+  return out;
+}
+
+void Deviation::merge(const Deviation& other) {
+  const auto more = [](double& a, double b) {
+    if (!(b <= a)) a = b;  // also a NaN
+  };
+  more(gradients, other.gradients);
+  more(parameters, other.parameters);
+  more(loss, other.loss);
+  for (const auto& [group, value] : other.by_group) {
+    more(by_group[group], value);
+  }
+  undetermined.insert(other.undetermined.begin(), other.undetermined.end());
+}
+
+double Deviation::largest() const {
+  double most = gradients;
+  for (const double d : {parameters, loss}) {
+    if (!(d <= most)) most = d;
+  }
+  return most;
+}
+
+Result<Deviation> compare(const exec::Weights& weights, exec::Device& device,
+                          const Snapshot& truth) {
+  Deviation out;
+  for (const exec::HeldWeight& held : weights.held()) {
+    const models::Parameter& p = held.weight->placement.parameter;
+    const std::string name = group_of(p.name);
+    const auto look = [&](const exec::Storage& storage,
+                          const std::vector<double>& whole, double scale,
+                          double& into) -> Result<void> {
+      for (const exec::Piece& piece : storage.pieces) {
+        TRY(const std::vector<double> part,
+            numbers(device, storage, piece.box));
+        const double off = difference(piece.box, part, p.shape, whole);
+        const double relative = scale > 0 ? off / scale : off;
+        if (!(relative <= into)) into = relative;
+        double& group = out.by_group[name];
+        if (!(relative <= group)) group = relative;
+      }
+      return {};
+    };
+    const std::vector<double>& gradient = truth.gradients.at(p.name);
+    const bool noise = is_noise(gradient, truth);
+    TRY_DO(look(held.sum.storage, gradient,
+                noise ? truth.gradient_norm : largest_of(gradient),
+                out.gradients));
+    if (noise) {
+      out.undetermined.insert(name);
+      continue;
+    }
+    const std::vector<double>& after = truth.parameters.at(p.name);
+    const double scale = largest_of(after);
+    TRY_DO(look(held.master.storage, after, scale, out.parameters));
+    TRY_DO(look(held.compute, after, scale, out.parameters));
+  }
+  return out;
+}
+
+}  // namespace troupe::emu

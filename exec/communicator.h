@@ -1,0 +1,53 @@
+// How ranks reach each other. The interpreter is the same for all: threads of
+// one process, MPI (emu/), NCCL.
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+#include "base/result.h"
+#include "base/units.h"
+#include "kernels/operator.h"
+#include "schedule/schedule.h"
+
+namespace troupe::exec {
+
+using schedule::RankId;
+
+/// Names a message between two ranks; equal names arrive in order.
+using Tag = std::uint64_t;
+
+/// One rank's end. Memory is the rank's device's. Every collective is called
+/// by all ranks of `group` in the same order with the same list, whose order
+/// is that of the parts; a group of one does nothing but its own copy.
+///
+/// Every call carries a virtual time: a collective returns in `time` the
+/// latest of all members', a receive the sender's.
+///
+/// Errors: unavailable, when a rank is gone, late beyond the time limit, or
+///         wants something else (a size, an operation): the same message on
+///         every rank that waits.
+class Communicator {
+ public:
+  virtual ~Communicator() = default;
+  virtual RankId rank() const = 0;
+
+  /// Member i's `mine` becomes part i of `all`; sizes may differ.
+  virtual Result<void> all_gather(std::span<const RankId> group,
+                                  std::span<const std::byte> mine,
+                                  std::span<const Bytes> sizes,
+                                  std::span<std::byte> all, Time& time) = 0;
+  /// Sums of all members' numbers, added in the order of the group.
+  virtual Result<void> all_reduce(std::span<const RankId> group,
+                                  kernels::DType dtype,
+                                  std::span<std::byte> numbers, Time& time) = 0;
+  /// Returns at once; the bytes may change afterwards.
+  virtual Result<void> send(RankId to, Tag tag,
+                            std::span<const std::byte> bytes, Time time) = 0;
+  virtual Result<void> receive(RankId from, Tag tag, std::span<std::byte> bytes,
+                               Time& time) = 0;
+  /// Waits for everyone; no data.
+  virtual Result<void> meet(std::span<const RankId> group, Time& time) = 0;
+};
+
+}  // namespace troupe::exec

@@ -1,0 +1,301 @@
+#include "exec/interpreter.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "exec/runner.h"
+
+namespace troupe::exec {
+
+using schedule::StageId;
+using schedule::Task;
+using schedule::TaskKind;
+
+namespace {
+
+/// Tags of hand-overs have the top bit set; plans do not.
+Tag tag_of(schedule::TaskId transfer, std::size_t message) {
+  return (Tag{1} << 63) | (static_cast<Tag>(transfer.at()) << 20) |
+         static_cast<Tag>(message);
+}
+
+}  // namespace
+
+Interpreter::Interpreter(const Program& program, RankId rank, Device& device,
+                         Communicator& communicator, const Prices* prices)
+    : runner_(std::make_unique<Runner>(program, rank, device, communicator,
+                                       prices)) {}
+Interpreter::~Interpreter() = default;
+
+Result<void> Interpreter::initialise(std::uint64_t seed) {
+  return runner_->weights.initialise(seed);
+}
+
+Result<StepResult> Interpreter::step(const data::Batch& batch,
+                                     const Training& training,
+                                     std::int64_t step) {
+  return runner_->step(batch, training, step);
+}
+
+Weights& Interpreter::weights() { return runner_->weights; }
+void Interpreter::keep_operators(bool keep) { runner_->keeps_operators = keep; }
+const std::vector<Performed>& Interpreter::operators() const {
+  return runner_->operators;
+}
+const std::map<schedule::TaskId, std::pair<Time, Time>>& Interpreter::tasks()
+    const {
+  return runner_->spans;
+}
+
+Interpreter::Runner::Runner(const Program& program, RankId rank, Device& device,
+                            Communicator& communicator, const Prices* prices)
+    : weights(program, rank, device),
+      program_(program),
+      schedule_(program.schedule),
+      self_(rank),
+      rank_(program.schedule.rank(rank)),
+      stage_(program.schedule.stage(rank_.stage)),
+      device_(device),
+      communicator_(communicator),
+      prices_(prices),
+      wide_(kernels::statistics_type(program.dtype)),
+      member_(static_cast<std::size_t>(rank_.member)),
+      tp_index_(static_cast<std::size_t>(rank_.tp_index)) {
+  tensor_group_ = stage_.members[member_];
+  tp_ = std::ssize(tensor_group_);
+  for (const auto& member : stage_.members) {
+    context_group_.push_back(member[tp_index_]);
+    stage_group_.insert(stage_group_.end(), member.begin(), member.end());
+  }
+}
+
+Result<const Rows*> Interpreter::Runner::rows_of(std::int32_t micro_batch,
+                                                 const data::Batch& batch) {
+  const auto it = rows_.find(micro_batch);
+  if (it != rows_.end()) return &it->second;
+  const auto pipeline = static_cast<std::size_t>(stage_.pipeline);
+  const auto m = static_cast<std::size_t>(micro_batch);
+  TRY(Rows rows,
+      make_rows(stage_, member_, tp_index_, schedule_.sequence_parallel,
+                schedule_.micro_batches[pipeline].seq_len[m],
+                batch.pipelines[pipeline][m], device_));
+  return &rows_.emplace(micro_batch, std::move(rows)).first->second;
+}
+
+Time Interpreter::Runner::known_end(const Task& task) const {
+  Time end;
+  for (const TaskId before : schedule_.dependencies_of(task)) {
+    const auto it = spans.find(before);
+    if (it != spans.end()) end = std::max(end, it->second.second);
+  }
+  return end;
+}
+
+Result<Buffer> Interpreter::Runner::receive(const Task& transfer, TaskId id,
+                                            const Rows& rows, Time& ready) {
+  const Bytes row =
+      Bytes{size_of_type()} * std::int64_t{schedule_.numerics.hidden};
+  TRY(Buffer input, Buffer::of(device_, row * rows.shard));
+  const auto& messages =
+      schedule_.transfers[static_cast<std::size_t>(transfer.what)].messages;
+  Time end;
+  for (std::size_t i = 0; i < messages.size(); ++i) {
+    const schedule::Message& m = messages[i];
+    if (m.to != self_) continue;
+    std::int64_t count = 0;
+    for (std::size_t k = 2; k < m.rows.size(); k += 3) count += m.rows[k];
+    TRY(Buffer packed, Buffer::of(device_, row * count));
+    Time arrived;
+    TRY_DO(communicator_.receive(
+        m.from, tag_of(id, i),
+        {packed.at({}), static_cast<std::size_t>(packed.size().v)}, arrived));
+    end = std::max(end, arrived);
+    std::int64_t at = 0;
+    for (std::size_t k = 0; k < m.rows.size(); k += 3) {
+      TRY_DO(device_.copy(input.at(row * std::int64_t{m.rows[k + 1]}),
+                          packed.at(row * at),
+                          row * std::int64_t{m.rows[k + 2]}));
+      at += m.rows[k + 2];
+    }
+  }
+  if (prices_ != nullptr) {
+    note(id, end - prices_->transfers[static_cast<std::size_t>(transfer.what)],
+         end);
+    ready = std::max(ready, end);
+  }
+  return input;
+}
+
+Result<Buffer> Interpreter::Runner::input_of(TaskId id, Time& ready) {
+  const Task& task = schedule_.tasks[id.at()];
+  ready = std::max(now_, known_end(task));
+  if (task.part > 0) return std::move(part_output_);
+  Buffer input;
+  for (const TaskId before : schedule_.dependencies_of(task)) {
+    const Task& b = schedule_.tasks[before.at()];
+    if (b.kind == TaskKind::transfer) {
+      const auto& t = schedule_.transfers[static_cast<std::size_t>(b.what)];
+      if (t.to != rank_.stage) continue;
+      TRY(input, receive(b, before, rows_.at(task.micro_batch), ready));
+    } else if (b.stage == rank_.stage) {
+      const auto it = outputs_.find(before);
+      if (it == outputs_.end()) continue;
+      input = std::move(it->second);
+      outputs_.erase(it);
+    }
+  }
+  return input;
+}
+
+Result<void> Interpreter::Runner::send(TaskId id, const Buffer& output) {
+  const Bytes row =
+      Bytes{size_of_type()} * std::int64_t{schedule_.numerics.hidden};
+  for (const TaskId next : program_.sends[id.at()]) {
+    const Task& task = schedule_.tasks[next.at()];
+    Time end;
+    if (prices_ != nullptr) {
+      const Time start = known_end(task);
+      end = start + prices_->transfers[static_cast<std::size_t>(task.what)];
+      note(next, start, end);
+    }
+    const auto& messages =
+        schedule_.transfers[static_cast<std::size_t>(task.what)].messages;
+    for (std::size_t i = 0; i < messages.size(); ++i) {
+      const schedule::Message& m = messages[i];
+      if (m.from != self_) continue;
+      std::int64_t count = 0;
+      for (std::size_t k = 2; k < m.rows.size(); k += 3) count += m.rows[k];
+      TRY(Buffer packed, Buffer::of(device_, row * count));
+      std::int64_t at = 0;
+      for (std::size_t k = 0; k < m.rows.size(); k += 3) {
+        TRY_DO(device_.copy(packed.at(row * at),
+                            output.at(row * std::int64_t{m.rows[k]}),
+                            row * std::int64_t{m.rows[k + 2]}));
+        at += m.rows[k + 2];
+      }
+      TRY_DO(communicator_.send(
+          m.to, tag_of(next, i),
+          {packed.at({}), static_cast<std::size_t>(packed.size().v)}, end));
+    }
+  }
+  return {};
+}
+
+Result<void> Interpreter::Runner::run_task(TaskId id,
+                                           const data::Batch& batch) {
+  const Task& task = schedule_.tasks[id.at()];
+  TRY(const Rows* const rows, rows_of(task.micro_batch, batch));
+  Time ready;
+  TRY(Buffer input, input_of(id, ready));
+  base_ = ready;
+  clock_ = TaskClock{};
+  std::vector<Layer> layers = layers_of(id);
+  TRY(Buffer output, run_layers(id, layers, std::move(input), *rows));
+  if (prices_ != nullptr) {
+    Time end = base_ + std::max(clock_.last(), prices_->host(id, member_));
+    TRY_DO(communicator_.meet(stage_group_, end));
+    note(id, base_, end);
+    now_ = end;
+  }
+  TRY_DO(send(id, output));
+  if (task.part + 1 < task.parts) {
+    part_output_ = std::move(output);
+  } else if (program_.kept[id.at()]) {
+    outputs_[id] = std::move(output);
+  }
+  return {};
+}
+
+Result<void> Interpreter::Runner::pass_time(TaskKind kind) {
+  if (prices_ == nullptr) return {};
+  for (const TaskId id : program_.step_end) {
+    const Task& task = schedule_.tasks[id.at()];
+    if (task.kind != kind) continue;
+    if (kind == TaskKind::optimizer) {
+      if (task.stage != rank_.stage) continue;
+      base_ = std::max(now_, known_end(task));
+      clock_ = TaskClock{};
+      for (const Layer& layer : layers_of(id)) {
+        clock_.begin_block(layer.block->operators.size());
+        for (std::size_t o = 0; o < layer.block->operators.size(); ++o) {
+          const Op& op = layer.block->operators[o];
+          clock_.finish(o, op, clock_.ready(op), layer.times->operators[o]);
+        }
+      }
+      Time end = base_ + std::max(clock_.last(), prices_->host(id, member_));
+      TRY_DO(communicator_.meet(stage_group_, end));
+      note(id, base_, end);
+      now_ = end;
+      continue;
+    }
+    const auto& sync = schedule_.syncs[static_cast<std::size_t>(task.what)];
+    if (std::ranges::find(sync.stages, rank_.stage) == sync.stages.end()) {
+      continue;
+    }
+    std::vector<RankId> group;
+    for (const StageId s : sync.stages) {
+      for (const auto& member : schedule_.stage(s).members) {
+        group.insert(group.end(), member.begin(), member.end());
+      }
+    }
+    Time start = known_end(task);
+    TRY_DO(communicator_.meet(group, start));
+    note(id, start,
+         start + prices_->syncs[static_cast<std::size_t>(task.what)]);
+  }
+  return {};
+}
+
+Result<void> Interpreter::Runner::finish_step(const Training& training,
+                                              std::int64_t step,
+                                              StepResult& result) {
+  TRY_DO(weights.reduce(communicator_));
+  TRY_DO(pass_time(TaskKind::gradient_sync));
+  TRY(const double squares, weights.square_sum());
+  std::array<double, 2> sums{squares, loss_sum_};
+  TRY(Buffer shared, Buffer::of(device_, Bytes{16}));
+  TRY_DO(device_.copy_in(shared.data(), std::as_bytes(std::span(sums))));
+  std::vector<RankId> all;
+  for (std::size_t r = 0; r < schedule_.ranks.size(); ++r) {
+    all.push_back(make_id<RankId>(r));
+  }
+  Time unused;
+  TRY_DO(communicator_.all_reduce(all, kernels::DType::fp64,
+                                  {shared.at({}), 16}, unused));
+  TRY_DO(
+      device_.copy_out(std::as_writable_bytes(std::span(sums)), shared.data()));
+  result.gradient_norm = std::sqrt(sums[0]);
+  result.loss = sums[1] * loss_scale_;
+  const bool clips = training.clip > 0 && result.gradient_norm > training.clip;
+  const double factor = clips ? training.clip / result.gradient_norm : 1;
+  TRY_DO(weights.update(training, factor, step));
+  TRY_DO(pass_time(TaskKind::optimizer));
+  TRY_DO(weights.gather(communicator_));
+  TRY_DO(pass_time(TaskKind::parameter_gather));
+  for (const auto& [task, span] : spans) {
+    result.virtual_end = std::max(result.virtual_end, span.second);
+  }
+  return {};
+}
+
+Result<StepResult> Interpreter::Runner::step(const data::Batch& batch,
+                                             const Training& training,
+                                             std::int64_t step) {
+  spans.clear();
+  operators.clear();
+  now_ = {};
+  loss_sum_ = 0;
+  loss_scale_ = batch.labels > 0 ? 1.0 / static_cast<double>(batch.labels) : 0;
+  for (const TaskId id : stage_.order) {
+    if (schedule_.tasks[id.at()].kind == TaskKind::optimizer) continue;
+    TRY_DO(run_task(id, batch));
+  }
+  StepResult result;
+  TRY_DO(finish_step(training, step, result));
+  rows_.clear();
+  saved_.clear();
+  outputs_.clear();
+  return result;
+}
+
+}  // namespace troupe::exec

@@ -1,0 +1,164 @@
+// Blocks: memory for their tensors, operators in order, virtual time.
+#include <algorithm>
+
+#include "exec/runner.h"
+
+namespace troupe::exec {
+
+using schedule::Role;
+using schedule::Scope;
+using schedule::Task;
+using schedule::TaskKind;
+
+std::vector<Interpreter::Runner::Layer> Interpreter::Runner::layers_of(
+    TaskId id) const {
+  const Task& task = schedule_.tasks[id.at()];
+  const auto& runs =
+      schedule_.bodies[static_cast<std::size_t>(task.what)].of(member_);
+  const std::vector<BlockTimes>* const times =
+      prices_ == nullptr ? nullptr : &prices_->runs(id, member_);
+  std::vector<Layer> out;
+  for (std::size_t i = 0; i < runs.size(); ++i) {
+    const schedule::BlockRun& run = runs[i];
+    for (int c = 0; c < run.count; ++c) {
+      const bool back = task.kind != TaskKind::forward;
+      const int layer = run.first_layer < 0 ? run.first_layer
+                        : back ? run.first_layer + run.count - 1 - c
+                               : run.first_layer + c;
+      out.push_back({&schedule_.block(run.block),
+                     times == nullptr ? nullptr : &(*times)[i], layer});
+    }
+  }
+  return out;
+}
+
+Result<Buffer> Interpreter::Runner::run_layers(TaskId id,
+                                               std::vector<Layer>& layers,
+                                               Buffer input, const Rows& rows) {
+  if (prices_ != nullptr && !layers.empty()) {
+    prefetch(layers[0], {});
+  }
+  for (std::size_t i = 0; i < layers.size(); ++i) {
+    if (prices_ != nullptr) {
+      clock_.begin_block(layers[i].block->operators.size());
+      if (i + 1 < layers.size()) {
+        prefetch(layers[i + 1], clock_.block_end());
+      }
+    }
+    TRY_DO(run_block(layers[i], id, rows, input));
+    clock_.end_block();
+  }
+  return input;
+}
+
+void Interpreter::Runner::prefetch(const Layer& layer, Time not_before) {
+  const auto& ops = layer.block->operators;
+  clock_.begin_prefetch(ops.size());
+  for (std::size_t o = 0; o < ops.size(); ++o) {
+    if (!ops[o].prefetch) continue;
+    clock_.hold(ops[o].stream, not_before);
+    clock_.finish(o, ops[o], clock_.ready(ops[o]), layer.times->operators[o]);
+  }
+  clock_.end_prefetch();
+}
+
+/// Where a tensor of a block lies: parameters and saved tensors where they
+/// live, the input as it came, all else in memory of its own.
+Result<std::byte*> Interpreter::Runner::memory_of(const Layer& layer,
+                                                  std::size_t t, TaskId id,
+                                                  const Rows& rows,
+                                                  Buffer& carried,
+                                                  Buffer& own) {
+  const Task& task = schedule_.tasks[id.at()];
+  const schedule::Tensor& tensor = layer.block->tensors[t];
+  Saved& saved = saved_[{task.micro_batch, layer.layer}];
+  if (tensor.role == Role::parameter) {
+    return weights.parameter(layer.layer, tensor.name);
+  }
+  if (tensor.role == Role::gradient) {
+    return weights.gradient(layer.layer, tensor.name);
+  }
+  if (tensor.dtype == kernels::DType::int32) return rows.ids.at({});
+  if (tensor.role == Role::saved && task.kind != TaskKind::forward) {
+    const auto it = saved.find(tensor.name);
+    if (it != saved.end()) return it->second.at({});
+  }
+  const bool is_input = static_cast<int>(t) == layer.block->input;
+  if (is_input) {
+    own = std::move(carried);
+  } else {
+    TRY(own, Buffer::of(device_, schedule::size_of(tensor)));
+  }
+  std::byte* const data = own.at({});
+  if (tensor.role == Role::saved) {
+    saved.insert_or_assign(tensor.name, std::move(own));
+  }
+  return data;
+}
+
+Result<void> Interpreter::Runner::run_block(const Layer& layer, TaskId id,
+                                            const Rows& rows, Buffer& carried) {
+  const Task& task = schedule_.tasks[id.at()];
+  const schedule::Block& block = *layer.block;
+  Frame frame{&block, layer.layer, &rows, {}};
+  std::vector<Buffer> own(block.tensors.size());
+  for (std::size_t t = 0; t < block.tensors.size(); ++t) {
+    TRY(std::byte* const data, memory_of(layer, t, id, rows, carried, own[t]));
+    frame.data.push_back(data);
+  }
+  TRY_DO(run_operators(layer, frame, id));
+  carried = block.output >= 0
+                ? std::move(own[static_cast<std::size_t>(block.output)])
+                : Buffer{};
+  // A layer whose weight gradients are a task of their own waits for it.
+  const bool done = task.kind == TaskKind::backward ||
+                    task.kind == TaskKind::backward_weight ||
+                    (task.kind == TaskKind::backward_input && layer.layer < 0);
+  if (done) saved_.erase({task.micro_batch, layer.layer});
+  return {};
+}
+
+Result<void> Interpreter::Runner::run_operators(const Layer& layer,
+                                                const Frame& frame, TaskId id) {
+  for (std::size_t o = 0; o < layer.block->operators.size(); ++o) {
+    if (layer.block->operators[o].prefetch) continue;
+    TRY_DO(run_operator(layer, o, frame, id));
+  }
+  return {};
+}
+
+/// Everyone who takes part in a collective is ready.
+Result<Time> Interpreter::Runner::meet_for(const Op& op, Time ready) {
+  if (!op.communicates) return ready;
+  Time at = base_ + ready;
+  if (op.scope == Scope::context) {
+    TRY_DO(communicator_.meet(context_group_, at));
+  }
+  return at - base_;
+}
+
+Result<void> Interpreter::Runner::run_operator(const Layer& layer,
+                                               std::size_t o,
+                                               const Frame& frame, TaskId id) {
+  const Op& op = layer.block->operators[o];
+  Time start;
+  if (prices_ != nullptr) {
+    TRY(start, meet_for(op, clock_.ready(op)));
+  }
+  if (op.communicates) {
+    Time at = base_ + start;
+    TRY_DO(exchange(frame, op, at));
+    start = at - base_;
+  } else {
+    TRY_DO(act(frame, op));
+  }
+  if (prices_ == nullptr) return {};
+  const Time end = clock_.finish(o, op, start, layer.times->operators[o]);
+  if (keeps_operators) {
+    operators.push_back({id, layer.layer, static_cast<std::uint16_t>(o),
+                         layer.times->block, base_ + start, base_ + end});
+  }
+  return {};
+}
+
+}  // namespace troupe::exec

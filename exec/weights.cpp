@@ -1,0 +1,294 @@
+#include "exec/weights.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <numbers>
+#include <set>
+
+#include "exec/weight_layout.h"
+
+namespace troupe::exec {
+namespace {
+
+using kernels::DType;
+using schedule::Role;
+
+std::uint64_t mixed(std::uint64_t x) {
+  x += 0x9E3779B97F4A7C15ULL;
+  x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9ULL;
+  x = (x ^ (x >> 27)) * 0x94D049BB133111EBULL;
+  return x ^ (x >> 31);
+}
+
+/// FNV-1a.
+std::uint64_t hash_of(std::string_view name) {
+  std::uint64_t h = 0xcbf29ce484222325ULL;
+  for (const char c : name) {
+    h = (h ^ static_cast<unsigned char>(c)) * 0x100000001b3ULL;
+  }
+  return h;
+}
+
+/// In (0, 1).
+double uniform(std::uint64_t bits) {
+  return (static_cast<double>(bits >> 11) + 0.5) * 0x1p-53;
+}
+
+int owner_layer(int layer, std::string_view name) {
+  return name.starts_with("embedding.") ? models::kEmbedding : layer;
+}
+
+bool decays(const models::Parameter& p) {
+  return p.role == models::ParameterRole::matrix ||
+         p.role == models::ParameterRole::table;
+}
+
+}  // namespace
+
+double initial_value(const models::Parameter& parameter, std::int64_t index,
+                     std::uint64_t seed) {
+  switch (parameter.role) {
+    case models::ParameterRole::scale:
+      return 1;
+    case models::ParameterRole::bias:
+      return 0;
+    case models::ParameterRole::matrix:
+    case models::ParameterRole::table:
+      break;
+  }
+  const std::uint64_t base = mixed(seed ^ hash_of(parameter.name));
+  const auto i = static_cast<std::uint64_t>(index);
+  const double u = uniform(mixed(base + 2 * i));
+  const double w = uniform(mixed(base + 2 * i + 1));
+  // Box and Muller, Annals of Mathematical Statistics 29(2), 1958.
+  const double normal =
+      std::sqrt(-2 * std::log(u)) * std::cos(2 * std::numbers::pi * w);
+  const auto columns = static_cast<double>(parameter.shape.back());
+  return normal * 0.5 / std::sqrt(columns);
+}
+
+std::byte* Weights::parameter(int layer, const std::string& name) const {
+  const auto it = parameters_.find({owner_layer(layer, name), name});
+  return it == parameters_.end() ? nullptr : it->second.at({});
+}
+
+std::byte* Weights::gradient(int layer, const std::string& name) const {
+  const auto it = gradients_.find({owner_layer(layer, name), name});
+  return it == gradients_.end() ? nullptr : it->second.at({});
+}
+
+HeldWeight& Weights::held_of(const std::string& name) {
+  const auto [it, fresh] = held_index_.try_emplace(name, held_.size());
+  if (fresh) {
+    const std::size_t i = index_.at(name);
+    HeldWeight& h = held_.emplace_back();
+    h.weight = &program_.weights[i];
+    h.tag = (static_cast<Tag>(i) + 1) << 40;
+  }
+  return held_[it->second];
+}
+
+Result<void> Weights::make_tensor(const schedule::Tensor& tensor, int layer) {
+  const bool is_gradient = tensor.role == Role::gradient;
+  auto& buffers = is_gradient ? gradients_ : parameters_;
+  const Key key{owner_layer(layer, tensor.name), tensor.name};
+  if (buffers.contains(key)) return {};
+  TRY(Buffer buffer, Buffer::of(device_, schedule::size_of(tensor)));
+  const schedule::Rank& rank = program_.schedule.rank(rank_);
+  const auto tp = static_cast<std::int64_t>(
+      program_.schedule.stage(rank.stage)
+          .members[static_cast<std::size_t>(rank.member)]
+          .size());
+  std::byte* at = buffer.at({});
+  for (const std::string& part : parts_of(tensor.name)) {
+    HeldWeight& held = held_of(parameter_name(layer, part));
+    const models::Parameter& p = held.weight->placement.parameter;
+    const std::vector<std::int64_t> local = local_shape(p, tp);
+    Storage& storage = is_gradient ? held.gradient : held.compute;
+    storage.dtype = tensor.dtype;
+    const auto holdings =
+        strategy::holdings(held.weight->placement.compute, p.shape);
+    Box whole;
+    for (const std::int64_t n : local) whole.push_back({0, n});
+    for (const strategy::Holding& h : holdings) {
+      if (h.device != device_id()) continue;
+      for (const Box& box : h.boxes) {
+        storage.pieces.push_back({box, at, packed_strides(whole)});
+      }
+    }
+    at += size_of(whole, tensor.dtype).v;
+  }
+  if (at != buffer.at(buffer.size())) {
+    return fail(
+        Fault::input,
+        fmt::format("block tensor '{}' of layer {} has {} bytes; its "
+                    "parameters have {}",
+                    tensor.name, layer, buffer.size().v, at - buffer.at({})));
+  }
+  buffers.emplace(key, std::move(buffer));
+  return {};
+}
+
+Result<void> Weights::initialise(std::uint64_t seed) {
+  for (std::size_t i = 0; i < program_.weights.size(); ++i) {
+    index_[program_.weights[i].placement.parameter.name] = i;
+  }
+  const schedule::Schedule& s = program_.schedule;
+  const schedule::Rank& rank = s.rank(rank_);
+  std::set<std::int32_t> bodies;
+  for (const schedule::TaskId id : s.stage(rank.stage).order) {
+    const schedule::Task& task = s.tasks[id.at()];
+    if (task.kind == schedule::TaskKind::optimizer) continue;
+    if (!bodies.insert(task.what).second) continue;
+    for (const schedule::BlockRun& run :
+         s.bodies[static_cast<std::size_t>(task.what)].of(
+             static_cast<std::size_t>(rank.member))) {
+      for (const schedule::Tensor& t : s.block(run.block).tensors) {
+        if (t.role != Role::parameter && t.role != Role::gradient) continue;
+        for (int c = 0; c < run.count; ++c) {
+          TRY_DO(make_tensor(t, run.first_layer + c));
+        }
+      }
+    }
+  }
+  // Plans run in the same order on every rank.
+  std::ranges::sort(held_, {}, &HeldWeight::tag);
+  held_index_.clear();
+  TRY_DO(make_states());
+  for (const HeldWeight& held : held_) TRY_DO(fill(held, seed));
+  return {};
+}
+
+Result<void> Weights::make_states() {
+  const DType wide = kernels::statistics_type(program_.dtype);
+  for (HeldWeight& held : held_) {
+    const schedule::Placement& place = held.weight->placement;
+    const auto all = strategy::holdings(place.optimizer, place.parameter.shape);
+    std::vector<Box> mine;
+    std::size_t self = 0;
+    for (std::size_t i = 0; i < all.size(); ++i) {
+      if (all[i].device != device_id()) continue;
+      mine = all[i].boxes;
+      self = i;
+    }
+    for (OwnedStorage* state : {&held.master, &held.m, &held.v, &held.sum}) {
+      TRY(*state, OwnedStorage::of(device_, mine, wide));
+    }
+    TRY(held.copy, OwnedStorage::of(device_, mine, program_.dtype));
+    held.counted = counted_boxes(place.optimizer, all, self);
+  }
+  return {};
+}
+
+Result<void> Weights::fill_box(const models::Parameter& parameter,
+                               const Box& box, std::uint64_t seed,
+                               const Storage& to) {
+  const DType wide = kernels::statistics_type(program_.dtype);
+  const std::vector<double> values = box_values(parameter, box, seed);
+  const auto bytes = std::as_bytes(std::span(values));
+  TRY(Buffer raw, Buffer::of(device_, Bytes{std::ssize(bytes)}));
+  TRY_DO(device_.copy_in(raw.data(), bytes));
+  const auto cast = [&](DType from, DType into,
+                        const Buffer& in) -> Result<Buffer> {
+    TRY(Buffer out, Buffer::of(device_, size_of(box, into)));
+    kernels::Cast call{
+        .from = from, .to = into, .elements = strategy::elements(box)};
+    call.in = in.data();
+    call.out = out.data();
+    TRY_DO(device_.run(call));
+    return out;
+  };
+  // As the optimizer rounds: first to its type, then to the parameters'.
+  TRY(Buffer rounded, cast(DType::fp64, wide, raw));
+  if (to.dtype != wide) {
+    TRY(rounded, cast(wide, to.dtype, rounded));
+  }
+  return write(device_, to, box, rounded.at({}), false);
+}
+
+Result<void> Weights::fill(const HeldWeight& held, std::uint64_t seed) {
+  const models::Parameter& p = held.weight->placement.parameter;
+  for (const Storage* to : {&held.compute, &held.master.storage}) {
+    for (const Piece& piece : to->pieces) {
+      TRY_DO(fill_box(p, piece.box, seed, *to));
+    }
+  }
+  return {};
+}
+
+Result<void> Weights::reduce(Communicator& communicator) {
+  Time unused;
+  for (HeldWeight& held : held_) {
+    TRY_DO(device_.zero(held.sum.buffer.data(), held.sum.buffer.size()));
+    const Change change{&held.weight->reduce, held.tag, &held.gradient,
+                        &held.sum.storage};
+    TRY_DO(transform(change, device_id(), program_.rank_of, device_,
+                     communicator, unused));
+  }
+  for (const auto& [key, buffer] : gradients_) {
+    TRY_DO(device_.zero(buffer.data(), buffer.size()));
+  }
+  return {};
+}
+
+Result<double> Weights::square_sum() {
+  TRY(Buffer sum, Buffer::of(device_, Bytes{8}));
+  for (const HeldWeight& held : held_) {
+    for (std::size_t i = 0; i < held.counted.size(); ++i) {
+      if (!held.counted[i]) continue;
+      const Piece& piece = held.sum.storage.pieces[i];
+      kernels::SquareSum call{.dtype = held.sum.storage.dtype,
+                              .elements = strategy::elements(piece.box)};
+      call.data = piece.data;
+      call.sum = sum.data();
+      TRY(const Buffer scratch, Buffer::of(device_, kernels::workspace(call)));
+      call.workspace = scratch.data();
+      TRY_DO(device_.run(call));
+    }
+  }
+  double out = 0;
+  TRY_DO(
+      device_.copy_out(std::as_writable_bytes(std::span(&out, 1)), sum.data()));
+  return out;
+}
+
+Result<void> Weights::update(const Training& training, double factor,
+                             std::int64_t step) {
+  for (HeldWeight& held : held_) {
+    kernels::AdamW call{.dtype = program_.dtype};
+    call.elements = 0;
+    for (const Piece& piece : held.sum.storage.pieces) {
+      call.elements += strategy::elements(piece.box);
+    }
+    if (call.elements == 0) continue;
+    call.rate = training.rate;
+    call.beta1 = training.beta1;
+    call.beta2 = training.beta2;
+    call.epsilon = training.epsilon;
+    call.decay = decays(held.weight->placement.parameter) ? training.decay : 0;
+    call.step = step;
+    call.gradient_scale = factor;
+    call.gradient = held.sum.buffer.data();
+    call.master = held.master.buffer.data();
+    call.m = held.m.buffer.data();
+    call.v = held.v.buffer.data();
+    call.copy = held.copy.buffer.data();
+    TRY_DO(device_.run(call));
+  }
+  return {};
+}
+
+Result<void> Weights::gather(Communicator& communicator) {
+  Time unused;
+  for (HeldWeight& held : held_) {
+    const Change change{&held.weight->gather, held.tag | (Tag{1} << 39),
+                        &held.copy.storage, &held.compute};
+    TRY_DO(transform(change, device_id(), program_.rank_of, device_,
+                     communicator, unused));
+  }
+  return {};
+}
+
+}  // namespace troupe::exec

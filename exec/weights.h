@@ -1,0 +1,87 @@
+// A rank's parameters, their gradients and their optimizer state.
+#pragma once
+
+#include <map>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "exec/program.h"
+
+namespace troupe::exec {
+
+/// What AdamW is told.
+struct Training {
+  double rate = 1e-2, beta1 = 0.9, beta2 = 0.95, epsilon = 1e-8, decay = 0.1;
+  double clip = 1.0;  ///< largest norm of all gradients; 0: none
+  bool operator==(const Training&) const = default;
+};
+
+/// Initial value of an element of a parameter, a function of seed, name and
+/// index alone: every layout starts from the same numbers.
+///
+/// Model: matrices and tables are normal with deviation 1 / (2 sqrt(columns)),
+///        scales 1, biases 0.
+double initial_value(const models::Parameter& parameter, std::int64_t index,
+                     std::uint64_t seed);
+
+/// A parameter of which this rank holds something.
+struct HeldWeight {
+  const Weight* weight = nullptr;
+  Tag tag = 0;
+  Storage compute, gradient;             ///< inside the blocks' tensors
+  OwnedStorage master, m, v, sum, copy;  ///< in the optimizer layout
+  /// Boxes of `sum` that count for the gradient's norm: no other rank counts
+  /// the same numbers.
+  std::vector<bool> counted;
+};
+
+class Weights {
+ public:
+  Weights(const Program& program, RankId rank, Device& device)
+      : program_(program), rank_(rank), device_(device) {}
+
+  /// Makes all memory and fills parameters with their initial values.
+  Result<void> initialise(std::uint64_t seed);
+
+  /// A block's parameter or gradient; null when the rank has no such.
+  std::byte* parameter(int layer, const std::string& name) const;
+  std::byte* gradient(int layer, const std::string& name) const;
+
+  /// Sums gradients over all ranks into the optimizer layout, then zeroes the
+  /// blocks' gradients.
+  Result<void> reduce(Communicator& communicator);
+  /// Sum of squares of the gradients that this rank counts.
+  Result<double> square_sum();
+  /// One AdamW step with gradients scaled by `factor`; `step` counts from 1.
+  Result<void> update(const Training& training, double factor,
+                      std::int64_t step);
+  /// New parameters from the optimizer layout to the compute layout.
+  Result<void> gather(Communicator& communicator);
+
+  std::vector<HeldWeight>& held() { return held_; }
+  const std::vector<HeldWeight>& held() const { return held_; }
+  reshard::DeviceId device_id() const {
+    return program_.schedule.rank(rank_).device;
+  }
+
+ private:
+  using Key = std::pair<int, std::string>;
+  struct Fused;
+  Result<void> make_tensor(const schedule::Tensor& tensor, int layer);
+  Result<void> make_states();
+  Result<void> fill(const HeldWeight& held, std::uint64_t seed);
+  Result<void> fill_box(const models::Parameter& parameter, const Box& box,
+                        std::uint64_t seed, const Storage& to);
+  HeldWeight& held_of(const std::string& name);
+
+  const Program& program_;
+  RankId rank_;
+  Device& device_;
+  std::map<Key, Buffer> parameters_, gradients_;
+  std::map<std::string, std::size_t> index_;  ///< in program_.weights
+  std::map<std::string, std::size_t> held_index_;
+  std::vector<HeldWeight> held_;
+};
+
+}  // namespace troupe::exec
