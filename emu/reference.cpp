@@ -42,10 +42,12 @@ double largest_of(const std::vector<double>& values) {
   return most;
 }
 
-/// Largest difference between a packed box and the same box of a tensor.
+/// Largest difference between a packed box and the same box of a tensor,
+/// divided by the scale of each element.
+template <typename Scale>
 double difference(const exec::Box& box, const std::vector<double>& part,
                   const std::vector<std::int64_t>& shape,
-                  const std::vector<double>& whole) {
+                  const std::vector<double>& whole, Scale scale) {
   double most = 0;
   std::vector<std::int64_t> at;
   for (const strategy::Span& s : box) at.push_back(s.first);
@@ -53,7 +55,8 @@ double difference(const exec::Box& box, const std::vector<double>& part,
     std::int64_t index = 0;
     for (std::size_t d = 0; d < at.size(); ++d)
       index = index * shape[d] + at[d];
-    const double off = std::abs(value - whole[static_cast<std::size_t>(index)]);
+    const auto i = static_cast<std::size_t>(index);
+    const double off = std::abs(value - whole[i]) / scale(i);
     if (!(off <= most)) most = off;  // also a NaN
     for (std::size_t d = at.size(); d-- > 0;) {
       if (++at[d] < box[d].last || d == 0) break;
@@ -71,6 +74,31 @@ double rounding_of(DType dtype) {
 /// Whether a gradient is nothing but rounding errors of larger numbers.
 bool is_noise(const std::vector<double>& gradient, const Snapshot& s) {
   return largest_of(gradient) < 64 * s.rounding * s.gradient_norm;
+}
+
+/// What deviations of a gradient are relative to.
+double gradient_scale(const std::vector<double>& gradient, const Snapshot& s) {
+  const double scale =
+      is_noise(gradient, s) ? s.gradient_norm : largest_of(gradient);
+  return scale > 0 ? scale : 1;
+}
+
+/// Adds this step to what deviations of parameters are relative to.
+void find_scales(Snapshot& s, const Snapshot* before, double rate) {
+  for (const auto& [name, gradient] : s.gradients) {
+    const double largest = gradient_scale(gradient, s);
+    const double size = largest_of(s.parameters.at(name));
+    const double size_before =
+        before == nullptr ? 0 : largest_of(before->parameters.at(name));
+    std::vector<double>& out = s.scales[name];
+    out.reserve(gradient.size());
+    for (std::size_t i = 0; i < gradient.size(); ++i) {
+      const double moved =
+          before == nullptr ? 0 : before->scales.at(name)[i] - size_before;
+      const double least = std::max(std::abs(gradient[i]), 1e-300);
+      out.push_back(size + moved + rate * std::min(largest / least, 1e300));
+    }
+  }
 }
 
 Result<Snapshot> snapshot_of(exec::Interpreter& rank, exec::Device& device,
@@ -130,6 +158,7 @@ Result<std::vector<Snapshot>> run_alone(const exec::Program& program,
           rank.step(one_by_one(batches[i]), training,
                     static_cast<std::int64_t>(i) + 1));
       TRY(Snapshot s, snapshot_of(rank, device, program.dtype, result));
+      find_scales(s, out.empty() ? nullptr : &out.back(), training.rate);
       out.push_back(std::move(s));
     }
     return {};
@@ -164,32 +193,28 @@ Result<Deviation> compare(const exec::Weights& weights, exec::Device& device,
   Deviation out;
   for (const exec::HeldWeight& held : weights.held()) {
     const models::Parameter& p = held.weight->placement.parameter;
-    const std::string name = group_of(p.name);
+    double& group = out.by_group[group_of(p.name)];
     const auto look = [&](const exec::Storage& storage,
-                          const std::vector<double>& whole, double scale,
+                          const std::vector<double>& whole, auto scale,
                           double& into) -> Result<void> {
       for (const exec::Piece& piece : storage.pieces) {
         TRY(const std::vector<double> part,
             numbers(device, storage, piece.box));
-        const double off = difference(piece.box, part, p.shape, whole);
-        const double relative = scale > 0 ? off / scale : off;
-        if (!(relative <= into)) into = relative;
-        double& group = out.by_group[name];
-        if (!(relative <= group)) group = relative;
+        const double off = difference(piece.box, part, p.shape, whole, scale);
+        if (!(off <= into)) into = off;
+        if (!(off <= group)) group = off;
       }
       return {};
     };
     const std::vector<double>& gradient = truth.gradients.at(p.name);
-    const bool noise = is_noise(gradient, truth);
-    TRY_DO(look(held.sum.storage, gradient,
-                noise ? truth.gradient_norm : largest_of(gradient),
-                out.gradients));
-    if (noise) {
-      out.undetermined.insert(name);
-      continue;
-    }
+    if (is_noise(gradient, truth)) out.undetermined.insert(group_of(p.name));
+    const double largest = gradient_scale(gradient, truth);
+    TRY_DO(look(
+        held.sum.storage, gradient, [&](std::size_t) { return largest; },
+        out.gradients));
     const std::vector<double>& after = truth.parameters.at(p.name);
-    const double scale = largest_of(after);
+    const std::vector<double>& scales = truth.scales.at(p.name);
+    const auto scale = [&](std::size_t i) { return scales[i]; };
     TRY_DO(look(held.master.storage, after, scale, out.parameters));
     TRY_DO(look(held.compute, after, scale, out.parameters));
   }

@@ -18,6 +18,8 @@ struct Snapshot {
   double rounding = 0;  ///< of the type that the arithmetic is in, relative
   /// Whole tensors by parameter, row-major; gradients before clipping.
   std::map<std::string, std::vector<double>> gradients, parameters;
+  /// What deviations of parameters are relative to, see Deviation.
+  std::map<std::string, std::vector<double>> scales;
 };
 
 /// Sequences of a batch as a single pipeline's micro-batches, one each.
@@ -35,11 +37,15 @@ Result<std::vector<Snapshot>> run_alone(const exec::Program& program,
                                         const exec::Training& training,
                                         std::uint64_t seed);
 
-/// Largest deviations from the truth, relative to the largest number of each
-/// tensor. A gradient of which the truth has only rounding errors (a key's bias
-/// moves all scores alike, so its gradient is zero) is compared relative to
-/// the norm of all gradients, and its parameter, which AdamW moves by the
-/// sign of that rounding, is not compared.
+/// Largest deviations from the truth.
+///
+/// Model:  a gradient's is relative to the largest number of its tensor, or to
+///         the norm of all gradients where the tensor is nothing but rounding
+///         errors (a key's bias moves all scores alike: its gradient is zero).
+///         A parameter's is relative to the largest number of its tensor plus
+///         what AdamW makes of a gradient's deviation: it divides by the size
+///         of each gradient g, so that a deviation of 1 relative to the largest
+///         gradient G moves the parameter by rate G / |g| in every step.
 struct Deviation {
   double gradients = 0, parameters = 0, loss = 0;
   /// By group of parameters ("attention.query", "embedding.tokens").

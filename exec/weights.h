@@ -12,7 +12,7 @@ namespace troupe::exec {
 
 /// What AdamW is told.
 struct Training {
-  double rate = 1e-2, beta1 = 0.9, beta2 = 0.95, epsilon = 1e-8, decay = 0.1;
+  double rate = 1e-3, beta1 = 0.9, beta2 = 0.95, epsilon = 1e-8, decay = 0.1;
   double clip = 1.0;  ///< largest norm of all gradients; 0: none
   bool operator==(const Training&) const = default;
 };
