@@ -33,6 +33,7 @@ void add_annotate(Commands& commands);
 void add_schedule(Commands& commands);
 void add_check(Commands& commands);
 void add_convert(Commands& commands);
+void add_emulate(Commands& commands);
 void add_reshard(Commands& commands);
 void add_ingest(Commands& commands);
 void add_profile(Commands& commands);

@@ -50,6 +50,7 @@ int run(int argc, char** argv) {
   add_check(commands);
   add_convert(commands);
   add_reshard(commands);
+  add_emulate(commands);
   add_annotate(commands);
   add_ingest(commands);
   add_profile(commands);

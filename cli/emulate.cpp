@@ -1,0 +1,146 @@
+// troupe emulate: trains with real numbers on CPU ranks.
+#include <fmt/format.h>
+
+#include <chrono>
+#include <memory>
+
+#include "cli/command.h"
+#include "cli/emulation.h"
+#include "cli/options.h"
+#include "cli/say.h"
+
+namespace troupe::cli {
+namespace {
+
+struct Options {
+  StrategyOptions source;
+  EmulationRequest request;
+  std::string phase, precision = "fp64", clock;
+  bool json = false;
+};
+
+void add_options(CLI::App& command, Options& o) {
+  add_strategy_options(command, o.source);
+  command.add_option("--phase", o.phase, "Phase; else the first");
+  command.add_flag("--shrink", o.request.shrink,
+                   "A small model of the same structure");
+  command.add_option("--steps", o.request.steps, "Training steps")
+      ->check(CLI::Range(1, 10000));
+  command.add_option("--seed", o.request.seed,
+                     "Of initial parameters and data");
+  command
+      .add_option("--precision", o.precision,
+                  "Arithmetic: fp64 or fp32 (default fp64)")
+      ->check(CLI::IsMember({"fp64", "fp32"}));
+  command.add_flag("--verify", o.request.verify,
+                   "Compare every number with one device");
+  command.add_option("--clock", o.clock, "virtual: time by the price list")
+      ->check(CLI::IsMember({"virtual"}));
+  command.add_option("--data", o.request.data,
+                     "Text file, documents between empty lines");
+  command.add_option("--rate", o.request.rate, "Learning rate")
+      ->check(CLI::PositiveNumber);
+  command.add_option("--threads", o.request.threads, "Threads for the ranks")
+      ->check(CLI::Range(1, 1024));
+  command
+      .add_option("--patience", o.request.patience_s,
+                  "Seconds without progress before the run is ended")
+      ->check(CLI::PositiveNumber);
+  command.add_option("--profiles", o.request.profiles,
+                     "Profile database for the virtual clock");
+  command.add_flag("--json", o.json, "The answer as JSON");
+}
+
+Json verify_json(const emu::Deviation& d, double bound) {
+  Json groups = Json::object();
+  for (const auto& [group, value] : d.by_group) groups[group] = value;
+  return {{"ok", d.largest() <= bound},
+          {"bound", bound},
+          {"max_relative_error",
+           {{"gradients", d.gradients},
+            {"parameters", d.parameters},
+            {"loss", d.loss}}},
+          {"by_group", groups},
+          {"undetermined", d.undetermined}};
+}
+
+Json to_json(const EmulationAnswer& a) {
+  Json out{{"strategy", a.strategy},
+           {"model", a.model},
+           {"ranks", a.emulation.ranks},
+           {"precision", a.precision},
+           {"loss", a.emulation.loss},
+           {"gradient_norm", a.emulation.gradient_norm},
+           {"memory_bytes", a.emulation.most_memory.v},
+           {"wall_time_s", a.wall_time_s}};
+  if (a.emulation.deviation) {
+    out["verify"] = verify_json(*a.emulation.deviation, a.bound);
+  }
+  if (a.virtual_clock) {
+    out["virtual_step_time_s"] = to_seconds(a.emulation.virtual_step);
+    out["simulated_step_time_s"] = to_seconds(a.simulated_step);
+    out["contended_flows"] = a.contended;
+  }
+  return out;
+}
+
+void print(const EmulationAnswer& a) {
+  say("{} on {}: {} ranks, {}\n", a.model, a.strategy, a.emulation.ranks,
+      a.precision);
+  for (std::size_t i = 0; i < a.emulation.loss.size(); ++i) {
+    say("step {:<4} loss {:.9f}  gradient norm {:.6g}\n", i + 1,
+        a.emulation.loss[i], a.emulation.gradient_norm[i]);
+  }
+  if (a.emulation.deviation) {
+    const emu::Deviation& d = *a.emulation.deviation;
+    say("\nlargest relative deviation from one device (bound {:g})\n", a.bound);
+    say("  gradients  {:.3g}\n  parameters {:.3g}\n  loss       {:.3g}\n",
+        d.gradients, d.parameters, d.loss);
+    for (const auto& [group, value] : d.by_group) {
+      say("    {:<26} {:.3g}{}\n", group, value,
+          d.undetermined.contains(group) ? "  (its gradient is rounding)" : "");
+    }
+    say("{}\n", d.largest() <= a.bound ? "equal" : "NOT equal");
+  }
+  if (a.virtual_clock) {
+    say("virtual step {:.9g} s, simulated {:.9g} s{}\n",
+        to_seconds(a.emulation.virtual_step), to_seconds(a.simulated_step),
+        a.contended > 0
+            ? fmt::format(" ({} flows shared a full link)", a.contended)
+            : "");
+  }
+  say("wall time {:.2f} s, at most {:.1f} MiB in a rank\n", a.wall_time_s,
+      static_cast<double>(a.emulation.most_memory.v) / (1 << 20));
+}
+
+Result<int> run(Options& o) {
+  TRY(const strategy::Plan plan, load(o.source));
+  print_warnings(plan);
+  std::size_t phase = 0;
+  if (!o.phase.empty()) {
+    TRY(const auto chosen, choose_phases(plan.strategy, o.phase));
+    phase = chosen[0];
+  }
+  o.request.precision = *kernels::parse_dtype(o.precision);
+  o.request.virtual_clock = !o.clock.empty();
+  TRY(const EmulationAnswer answer, emulate_phase(plan, phase, o.request));
+  if (o.json) {
+    say("{}\n", to_json(answer).dump(2));
+  } else {
+    print(answer);
+  }
+  const auto& deviation = answer.emulation.deviation;
+  return deviation && !(deviation->largest() <= answer.bound) ? 2 : 0;
+}
+
+}  // namespace
+
+void add_emulate(Commands& commands) {
+  CLI::App* const command = commands.add(
+      "emulate", "Train with real numbers on CPU ranks, and prove them");
+  const auto options = std::make_shared<Options>();
+  add_options(*command, *options);
+  commands.run(command, [options] { return run(*options); });
+}
+
+}  // namespace troupe::cli

@@ -1,0 +1,143 @@
+#include "cli/emulation.h"
+
+#include <fmt/format.h>
+
+#include <chrono>
+
+#include "cli/simulation.h"
+#include "emu/virtual_prices.h"
+#include "schedule/placement.h"
+#include "strategy/one_device.h"
+#include "strategy/shrink.h"
+
+namespace troupe::cli {
+namespace {
+
+/// Parameters, gradients, master copy and moments of every replica, in fp64.
+constexpr double kBytesPerParameter = 7 * 8;
+constexpr double kMostBytes = 8e9;
+
+Result<void> check_size(const strategy::Plan& plan, std::size_t phase) {
+  double replicas = 0;
+  for (const auto& pipeline : plan.strategy.phases[phase].pipelines) {
+    double members = 1;
+    for (const auto& stage : pipeline.stages) {
+      members = std::max(members, static_cast<double>(stage.members.size()));
+    }
+    replicas += members;
+  }
+  const double bytes = kBytesPerParameter * replicas *
+                       static_cast<double>(models::parameters(plan.model));
+  if (bytes <= kMostBytes) return {};
+  return fail(
+      Fault::infeasible,
+      fmt::format("{} replicas of {} need about {:.0f} GB here, more "
+                  "than {:.0f}; emulate a small model of the same "
+                  "structure with --shrink",
+                  replicas, plan.model.name, bytes / 1e9, kMostBytes / 1e9));
+}
+
+Result<exec::Program> program_of(const strategy::Plan& plan,
+                                 std::size_t phase) {
+  TRY(schedule::Schedule lowered, lower_phase(plan, phase));
+  return exec::make_program(
+      std::move(lowered),
+      schedule::placements(plan.strategy, plan.strategy.phases[phase],
+                           plan.model),
+      plan.cluster);
+}
+
+Result<std::vector<emu::Snapshot>> truth_of(
+    const strategy::Plan& plan, const exec::Program& program,
+    const std::vector<data::Batch>& batches,
+    const emu::EmulationOptions& options) {
+  strategy::Plan alone = plan;
+  const schedule::MicroBatches all =
+      emu::one_by_one(program.schedule.micro_batches);
+  alone.strategy =
+      strategy::one_device(plan.strategy, plan.model.layers, all.seq_len);
+  TRY(const exec::Program one, program_of(alone, 0));
+  return emu::run_alone(one, batches, options.training, options.seed);
+}
+
+/// The simulated step that the virtual clock is to agree with.
+struct Simulated {
+  schedule::Schedule schedule;
+  std::unique_ptr<profiles::CostModel> costs;
+  std::unique_ptr<sim::Network> network;
+  std::unique_ptr<sim::PriceList> prices;
+  sim::Activities activities;
+  sim::Run run;
+};
+
+Result<std::unique_ptr<Simulated>> simulated(const strategy::Plan& plan,
+                                             std::size_t phase,
+                                             const std::string& profiles) {
+  auto s = std::make_unique<Simulated>();
+  TRY(s->schedule, lower_phase(plan, phase));
+  TRY(s->costs, load_costs(profiles, plan.cluster));
+  s->network = std::make_unique<sim::Network>(plan.cluster, *s->costs);
+  s->prices = std::make_unique<sim::PriceList>(s->schedule, plan.cluster,
+                                               *s->network, *s->costs);
+  s->activities = sim::activities_of(s->schedule, *s->network);
+  TRY(s->run, sim::perform(s->schedule, *s->prices, s->activities,
+                           s->network->links()));
+  return s;
+}
+
+}  // namespace
+
+Result<EmulationAnswer> emulate_phase(const strategy::Plan& plan,
+                                      std::size_t phase,
+                                      const EmulationRequest& request) {
+  const auto start = std::chrono::steady_clock::now();
+  strategy::Plan job = plan;
+  if (request.shrink) {
+    TRY(job, strategy::shrunk(plan));
+  }
+  job.strategy.dtype = request.precision;
+  TRY_DO(check_size(job, phase));
+  TRY(const exec::Program program, program_of(job, phase));
+  data::Corpus corpus = data::sample_corpus();
+  if (!request.data.empty()) {
+    TRY(corpus, data::read_corpus(request.data));
+  }
+  emu::EmulationOptions options;
+  options.steps = request.steps;
+  options.seed = request.seed;
+  options.training.rate = request.rate;
+  options.hub = {request.threads, request.patience_s};
+  const auto batches = emu::batches_of(program.schedule, corpus, options);
+
+  EmulationAnswer out;
+  out.strategy = plan.strategy.name;
+  out.model = job.model.name;
+  out.precision = kernels::name_of(request.precision);
+  out.bound = request.precision == kernels::DType::fp64 ? 1e-10 : 1e-5;
+  std::vector<emu::Snapshot> truth;
+  if (request.verify) {
+    TRY(truth, truth_of(job, program, batches, options));
+  }
+  std::unique_ptr<Simulated> priced;
+  exec::Prices prices;
+  if (request.virtual_clock) {
+    TRY(priced, simulated(plan, phase, request.profiles));
+    const std::string difference =
+        emu::structure_difference(priced->schedule, program.schedule);
+    if (!difference.empty()) return fail(Fault::input, difference);
+    prices = emu::virtual_prices(priced->schedule, *priced->prices,
+                                 priced->activities);
+    out.virtual_clock = true;
+    out.simulated_step = priced->run.step;
+    out.contended = priced->run.contended;
+  }
+  TRY(out.emulation,
+      emu::emulate(program, batches, options, request.verify ? &truth : nullptr,
+                   request.virtual_clock ? &prices : nullptr));
+  out.wall_time_s =
+      std::chrono::duration<double>(std::chrono::steady_clock::now() - start)
+          .count();
+  return out;
+}
+
+}  // namespace troupe::cli

@@ -1,0 +1,40 @@
+// From a loaded plan to an emulated run, with its proof and its clock.
+#pragma once
+
+#include <string>
+
+#include "emu/emulate.h"
+#include "strategy/load.h"
+
+namespace troupe::cli {
+
+struct EmulationRequest {
+  bool shrink = false, verify = false, virtual_clock = false;
+  int steps = 2;
+  std::uint64_t seed = 1;
+  double rate = 1e-3;
+  kernels::DType precision = kernels::DType::fp64;
+  std::string data, profiles;
+  int threads = 2;
+  double patience_s = 60;
+};
+
+struct EmulationAnswer {
+  std::string strategy, model, precision;
+  emu::Emulation emulation;
+  double bound = 0;  ///< of deviations, by precision
+  bool virtual_clock = false;
+  Time simulated_step;
+  std::int64_t contended = 0;  ///< simulated flows that shared a full link
+  double wall_time_s = 0;
+};
+
+/// Emulates one phase.
+///
+/// Errors: input, for what has no arithmetic; infeasible, for a model too
+///         large to hold here; as the ranks.
+Result<EmulationAnswer> emulate_phase(const strategy::Plan& plan,
+                                      std::size_t phase,
+                                      const EmulationRequest& request);
+
+}  // namespace troupe::cli

@@ -1,0 +1,22 @@
+// A small job with the structure of a large one, to run with real numbers.
+#pragma once
+
+#include "strategy/load.h"
+
+namespace troupe::strategy {
+
+/// The plan with a small model, short sequences and micro-batches of at most
+/// two sequences.
+///
+/// Model:  layers, stages, cuts, devices, tensor and context parallelism,
+///         micro-batch counts, ZeRO, recomputation and order stay, and so do
+///         kinds of norm, activation and positions, biases and tied tables.
+///         Heads become the least common multiple of the tensor-parallel
+///         degrees, key heads in the model's ratio where every degree allows
+///         it; heads have 4 columns; FFN and vocabulary (257, bytes) do not
+///         divide. The longest sequence gets 32 tokens or more where context
+///         parallelism needs them; shorter ones keep their ratio to it.
+/// Errors: infeasible, for degrees whose multiple is over 1024.
+Result<Plan> shrunk(const Plan& plan);
+
+}  // namespace troupe::strategy
