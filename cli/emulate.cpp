@@ -79,6 +79,8 @@ Json to_json(const EmulationAnswer& a) {
   if (a.virtual_clock) {
     out["virtual_step_time_s"] = to_seconds(a.emulation.virtual_step);
     out["simulated_step_time_s"] = to_seconds(a.simulated_step);
+    out["uncontended_step_time_s"] = to_seconds(a.uncontended_step);
+    out["clock_agrees"] = a.uncontended_step == a.emulation.virtual_step;
     out["contended_flows"] = a.contended;
   }
   return out;
@@ -103,8 +105,11 @@ void print(const EmulationAnswer& a) {
     say("{}\n", d.largest() <= a.bound ? "equal" : "NOT equal");
   }
   if (a.virtual_clock) {
-    say("virtual step {:.9g} s, simulated {:.9g} s{}\n",
-        to_seconds(a.emulation.virtual_step), to_seconds(a.simulated_step),
+    say("virtual step {:.12g} s, simulated without contention {:.12g} s{}\n",
+        to_seconds(a.emulation.virtual_step), to_seconds(a.uncontended_step),
+        a.emulation.virtual_step == a.uncontended_step ? ": equal"
+                                                       : ": NOT equal");
+    say("simulated {:.12g} s{}\n", to_seconds(a.simulated_step),
         a.contended > 0
             ? fmt::format(" ({} flows shared a full link)", a.contended)
             : "");

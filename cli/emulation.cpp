@@ -68,6 +68,7 @@ struct Simulated {
   std::unique_ptr<sim::PriceList> prices;
   sim::Activities activities;
   sim::Run run;
+  sim::Run alone;  ///< every communication as if it had the links to itself
 };
 
 Result<std::unique_ptr<Simulated>> simulated(const strategy::Plan& plan,
@@ -82,6 +83,12 @@ Result<std::unique_ptr<Simulated>> simulated(const strategy::Plan& plan,
   s->activities = sim::activities_of(s->schedule, *s->network);
   TRY(s->run, sim::perform(s->schedule, *s->prices, s->activities,
                            s->network->links()));
+  sim::Activities alone = s->activities;
+  for (auto* const list : {&alone.transfers, &alone.syncs}) {
+    for (sim::Activity& a : *list) a.shares.clear();
+  }
+  TRY(s->alone,
+      sim::perform(s->schedule, *s->prices, alone, s->network->links()));
   return s;
 }
 
@@ -129,6 +136,7 @@ Result<EmulationAnswer> emulate_phase(const strategy::Plan& plan,
                                  priced->activities);
     out.virtual_clock = true;
     out.simulated_step = priced->run.step;
+    out.uncontended_step = priced->alone.step;
     out.contended = priced->run.contended;
   }
   TRY(out.emulation,

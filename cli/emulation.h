@@ -25,6 +25,8 @@ struct EmulationAnswer {
   double bound = 0;  ///< of deviations, by precision
   bool virtual_clock = false;
   Time simulated_step;
+  /// Simulated without contention: what the virtual clock must agree with.
+  Time uncontended_step;
   std::int64_t contended = 0;  ///< simulated flows that shared a full link
   double wall_time_s = 0;
 };
