@@ -42,10 +42,6 @@ void add_options(CLI::App& command, Options& o) {
       ->check(CLI::PositiveNumber);
   command.add_option("--threads", o.request.threads, "Threads for the ranks")
       ->check(CLI::Range(1, 1024));
-  command
-      .add_option("--patience", o.request.patience_s,
-                  "Seconds without progress before the run is ended")
-      ->check(CLI::PositiveNumber);
   command.add_option("--profiles", o.request.profiles,
                      "Profile database for the virtual clock");
   command.add_flag("--json", o.json, "The answer as JSON");

@@ -113,7 +113,7 @@ Result<EmulationAnswer> emulate_phase(const strategy::Plan& plan,
   options.steps = request.steps;
   options.seed = request.seed;
   options.training.rate = request.rate;
-  options.hub = {request.threads, request.patience_s};
+  options.hub = {request.threads};
   const auto batches = emu::batches_of(program.schedule, corpus, options);
 
   EmulationAnswer out;

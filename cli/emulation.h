@@ -16,7 +16,6 @@ struct EmulationRequest {
   kernels::DType precision = kernels::DType::fp64;
   std::string data, profiles;
   int threads = 2;
-  double patience_s = 60;
 };
 
 struct EmulationAnswer {

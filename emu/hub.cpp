@@ -5,22 +5,21 @@
 
 #include <algorithm>
 #include <atomic>
-#include <boost/fiber/all.hpp>
-#include <chrono>
 #include <cstring>
 #include <deque>
 #include <map>
-#include <thread>
+#include <mutex>
 
+#include "emu/crew.h"
 #include "emu/sum.h"
 
 namespace troupe::emu {
 namespace {
 
-namespace fibers = boost::fibers;
-using Clock = std::chrono::steady_clock;
 using exec::Tag;
 using Group = std::vector<RankId>;
+
+constexpr int kRanksPerThread = 16;
 
 enum class Kind : std::uint8_t { all_gather, all_reduce, meet };
 
@@ -52,12 +51,11 @@ struct Meeting {
   std::size_t left = 0;
   Time latest;
   bool done = false;
-  fibers::condition_variable wake;
 };
 
 /// Meetings of one group, by number.
 struct GroupState {
-  fibers::mutex mutex;
+  std::mutex mutex;
   std::map<std::uint64_t, Meeting> meetings;
 };
 
@@ -68,8 +66,7 @@ struct Letter {
 
 /// What others have sent to one rank.
 struct Mailbox {
-  fibers::mutex mutex;
-  fibers::condition_variable wake;
+  std::mutex mutex;
   std::map<std::pair<std::int32_t, Tag>, std::deque<Letter>> letters;
 };
 
@@ -116,17 +113,22 @@ void perform_all_reduce(Meeting& m) {
 
 struct Hub::State {
   State(int n, const HubOptions& o)
-      : ranks(n), options(o), boxes(static_cast<std::size_t>(n)) {}
+      : ranks(n),
+        options(o),
+        // Ranks that wait for each other are quickest on one thread.
+        crew(n, std::clamp(n / kRanksPerThread, 1, std::max(o.threads, 1))),
+        boxes(static_cast<std::size_t>(n)) {}
 
   int ranks;
   HubOptions options;
+  Crew crew;
   std::vector<Mailbox> boxes;
-  fibers::mutex groups_mutex;
+  std::mutex groups_mutex;
   std::map<Group, std::unique_ptr<GroupState>> groups;
-  std::atomic<std::int64_t> progress{0};
   std::atomic<bool> failed{false};
-  fibers::mutex failure_mutex;
+  std::mutex failure_mutex;
   Error failure;
+  std::mutex waits_mutex;
 
   GroupState& group(const Group& ranks_of_it) {
     const std::scoped_lock lock(groups_mutex);
@@ -135,42 +137,61 @@ struct Hub::State {
     return *found;
   }
 
-  tl::unexpected<Error> give_up(Error error) {
-    const std::scoped_lock lock(failure_mutex);
-    if (!failed.exchange(true)) failure = std::move(error);
-    return fail(failure);
-  }
-
   Result<void> check_running() {
     if (!failed.load()) return {};
     const std::scoped_lock lock(failure_mutex);
     return fail(failure);
   }
 
-  /// Waits on `wake` until `ready`; gives up when the run has failed or
-  /// nobody has made progress for too long.
-  template <typename Lock, typename Ready>
-  Result<void> wait(Lock& lock, fibers::condition_variable& wake, Ready ready,
-                    const std::function<std::string()>& what) {
-    using namespace std::chrono_literals;
-    std::int64_t seen = progress.load();
-    auto since = Clock::now();
+  /// The first error becomes everyone's.
+  tl::unexpected<Error> give_up(Error error) {
+    {
+      const std::scoped_lock lock(failure_mutex);
+      if (!failed.load()) failure = std::move(error);
+      failed = true;
+    }
+    for (int r = 0; r < ranks; ++r) crew.unpark(r);
+    const std::scoped_lock lock(failure_mutex);
+    return fail(failure);
+  }
+
+  /// Parks until `ready` says yes, which is asked with the lock held; gives
+  /// up when the run has failed.
+  template <typename Ready, typename Describe>
+  Result<void> wait(std::unique_lock<std::mutex>& lock, Ready ready,
+                    Describe describe) {
     while (!ready()) {
       TRY_DO(check_running());
-      wake.wait_for(lock, 100ms);
-      const std::int64_t now = progress.load();
-      if (now != seen) {
-        seen = now;
-        since = Clock::now();
-      } else if (Clock::now() - since >
-                 std::chrono::duration<double>(options.patience_s)) {
-        return give_up({Fault::unavailable,
-                        fmt::format("no rank made progress for {} s; {}",
-                                    options.patience_s, what())});
+      if (looking.load()) {
+        std::string text = describe();
+        const std::scoped_lock waits_lock(waits_mutex);
+        if (deadlock.empty()) deadlock = std::move(text);
       }
+      lock.unlock();
+      crew.park();
+      lock.lock();
     }
     return {};
   }
+
+  /// Every rank waits: none will ever go on. The first call wakes all to say
+  /// what they wait for, the second ends the run.
+  void stuck() {
+    if (!looking.exchange(true)) {
+      for (int r = 0; r < ranks; ++r) crew.unpark(r);
+      return;
+    }
+    std::string text;
+    {
+      const std::scoped_lock lock(waits_mutex);
+      text = deadlock;
+    }
+    static_cast<void>(give_up(
+        {Fault::unavailable, "all ranks wait for each other; " + text}));
+  }
+
+  std::atomic<bool> looking{false};
+  std::string deadlock;
 };
 
 /// One rank's end of the hub.
@@ -204,8 +225,7 @@ class Hub::Member final : public exec::Communicator {
       box.letters[{self_.v, tag}].push_back(
           {{bytes.begin(), bytes.end()}, time});
     }
-    ++state_.progress;
-    box.wake.notify_all();
+    state_.crew.unpark(to.v);
     return {};
   }
 
@@ -215,7 +235,7 @@ class Hub::Member final : public exec::Communicator {
     std::unique_lock lock(box.mutex);
     auto& queue = box.letters[{from.v, tag}];
     TRY_DO(state_.wait(
-        lock, box.wake, [&] { return !queue.empty(); },
+        lock, [&] { return !queue.empty(); },
         [&] {
           return fmt::format("rank {} waits for a message of rank {}", self_.v,
                              from.v);
@@ -224,7 +244,6 @@ class Hub::Member final : public exec::Communicator {
     queue.pop_front();
     if (queue.empty()) box.letters.erase({from.v, tag});
     lock.unlock();
-    ++state_.progress;
     if (letter.bytes.size() != bytes.size()) {
       return state_.give_up(
           {Fault::unavailable,
@@ -259,14 +278,14 @@ class Hub::Member final : public exec::Communicator {
     if (++m.arrived == group.size()) {
       TRY_DO(perform(group, m));
       m.done = true;
-      m.wake.notify_all();
+      for (const RankId other : group) {
+        if (other != self_) state_.crew.unpark(other.v);
+      }
     } else {
       TRY_DO(state_.wait(
-          lock, m.wake, [&] { return m.done; },
-          [&] { return missing(group, m); }));
+          lock, [&] { return m.done; }, [&] { return missing(group, m); }));
     }
     time = m.latest;
-    ++state_.progress;
     if (++m.left == group.size()) known.state->meetings.erase(number);
     return {};
   }
@@ -309,12 +328,6 @@ Hub::Hub(int ranks, const HubOptions& options)
     : state_(std::make_unique<State>(ranks, options)) {}
 Hub::~Hub() = default;
 
-namespace {
-/// Matrix products keep blocks of operands on the stack.
-constexpr std::size_t kStack = 512U << 10;
-constexpr int kRanksPerThread = 16;
-}  // namespace
-
 Result<void> Hub::run(
     const std::function<Result<void>(exec::Communicator&)>& work) {
   State& s = *state_;
@@ -322,29 +335,13 @@ Result<void> Hub::run(
     Member member(s, RankId{rank});
     const Result<void> result = work(member);
     if (!result && !s.failed.load()) {
-      s.give_up({result.error().fault,
-                 fmt::format("rank {}: {}", rank, result.error().message)});
+      static_cast<void>(s.give_up(
+          {result.error().fault,
+           fmt::format("rank {}: {}", rank, result.error().message)}));
     }
   };
-  // Ranks that wait for each other are quickest on one thread.
-  const int threads =
-      std::clamp(s.ranks / kRanksPerThread, 1, std::max(s.options.threads, 1));
-  const auto crew = [&](int t) {
-    std::vector<fibers::fiber> mine;
-    const int first = s.ranks * t / threads;
-    const int last = s.ranks * (t + 1) / threads;
-    for (int r = first; r < last; ++r) {
-      mine.emplace_back(std::allocator_arg, fibers::fixedsize_stack(kStack),
-                        perform, r);
-    }
-    for (fibers::fiber& f : mine) f.join();
-  };
-  std::vector<std::thread> others;
-  for (int t = 1; t < threads; ++t) others.emplace_back(crew, t);
-  crew(0);
-  for (std::thread& t : others) t.join();
-  if (s.failed.load()) return fail(s.failure);
-  return {};
+  s.crew.run(perform, [&s] { s.stuck(); });
+  return s.check_running();
 }
 
 }  // namespace troupe::emu

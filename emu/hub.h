@@ -14,8 +14,6 @@ using exec::RankId;
 
 struct HubOptions {
   int threads = 2;
-  /// No rank makes progress for so long: the run ends.
-  double patience_s = 60;
 };
 
 /// Connects ranks 0 to n-1 and runs them.
@@ -27,7 +25,8 @@ class Hub {
   Hub& operator=(const Hub&) = delete;
 
   /// Runs `work` once for each rank, each in a fibre of its own, and waits for
-  /// all. The first rank that fails ends the others at their next call.
+  /// all. The first rank that fails ends the others at their next call, and
+  /// so does a moment in which every rank waits for another.
   ///
   /// Errors: the first one, with the rank's number.
   Result<void> run(

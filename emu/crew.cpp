@@ -1,0 +1,161 @@
+#include "emu/crew.h"
+
+#include <algorithm>
+#include <atomic>
+#include <boost/context/fiber.hpp>
+#include <boost/context/fixedsize_stack.hpp>
+#include <condition_variable>
+#include <deque>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+#include "base/result.h"
+
+namespace troupe::emu {
+namespace {
+
+namespace context = boost::context;
+
+/// Matrix products keep blocks of operands on the stack.
+constexpr std::size_t kStack = 512U << 10;
+
+enum class Turn : std::uint8_t { running, parked, notified };
+
+struct Fibre {
+  int number = 0;
+  int thread = 0;
+  std::atomic<Turn> turn{Turn::running};
+  bool ended = false;
+  context::fiber self;    ///< where it goes on
+  context::fiber worker;  ///< where its thread goes on
+};
+
+thread_local Fibre* current = nullptr;
+
+}  // namespace
+
+struct Crew::State {
+  State(int count, int thread_count)
+      : fibres(static_cast<std::size_t>(count)),
+        ready(static_cast<std::size_t>(thread_count)) {
+    for (int i = 0; i < count; ++i) {
+      fibres[static_cast<std::size_t>(i)].number = i;
+      fibres[static_cast<std::size_t>(i)].thread =
+          static_cast<int>(std::int64_t{i} * thread_count / count);
+    }
+  }
+
+  void make_ready(Fibre& f) {
+    {
+      const std::scoped_lock lock(mutex);
+      ready[static_cast<std::size_t>(f.thread)].push_back(&f);
+    }
+    wake.notify_all();
+  }
+
+  /// The next fibre of a thread, or null when all have ended.
+  Fibre* next(int thread, const std::function<void()>& stuck) {
+    auto& mine = ready[static_cast<std::size_t>(thread)];
+    std::unique_lock lock(mutex);
+    ++idle;
+    while (mine.empty() && living > 0) {
+      const bool none = std::ranges::all_of(
+          ready, [](const std::deque<Fibre*>& q) { return q.empty(); });
+      if (none && idle == static_cast<int>(ready.size())) {
+        lock.unlock();
+        stuck();
+        lock.lock();
+        continue;
+      }
+      wake.wait(lock);
+    }
+    --idle;
+    if (mine.empty()) return nullptr;
+    Fibre* const f = mine.front();
+    mine.pop_front();
+    return f;
+  }
+
+  void work(int thread, const std::function<void()>& stuck) {
+    while (Fibre* const f = next(thread, stuck)) {
+      current = f;
+      f->self = std::move(f->self).resume();
+      current = nullptr;
+      if (f->ended) {
+        {
+          const std::scoped_lock lock(mutex);
+          --living;
+        }
+        wake.notify_all();
+        continue;
+      }
+      Turn turn = Turn::running;
+      if (!f->turn.compare_exchange_strong(turn, Turn::parked)) {
+        f->turn = Turn::running;  // notified on its way out
+        make_ready(*f);
+      }
+    }
+  }
+
+  std::vector<Fibre> fibres;
+  std::mutex mutex;
+  std::condition_variable wake;
+  std::vector<std::deque<Fibre*>> ready;  ///< by thread
+  int idle = 0;
+  int living = 0;
+};
+
+Crew::Crew(int fibres, int threads)
+    : state_(std::make_unique<State>(
+          fibres, std::clamp(threads, 1, std::max(fibres, 1)))) {}
+Crew::~Crew() = default;
+
+void Crew::run(const std::function<void(int)>& body,
+               const std::function<void()>& stuck) {
+  State& s = *state_;
+  s.living = static_cast<int>(s.fibres.size());
+  for (Fibre& f : s.fibres) {
+    f.self =
+        context::fiber(std::allocator_arg, context::fixedsize_stack(kStack),
+                       [&f, &body](context::fiber&& worker) {
+                         f.worker = std::move(worker);
+                         body(f.number);
+                         f.ended = true;
+                         return std::move(f.worker);
+                       });
+    s.ready[static_cast<std::size_t>(f.thread)].push_back(&f);
+  }
+  std::vector<std::thread> others;
+  for (int t = 1; t < static_cast<int>(s.ready.size()); ++t) {
+    others.emplace_back([&s, &stuck, t] { s.work(t, stuck); });
+  }
+  s.work(0, stuck);
+  for (std::thread& t : others) t.join();
+}
+
+void Crew::park() {
+  Fibre* const self = current;
+  check(self != nullptr, "parked outside of a fibre");
+  Turn turn = Turn::notified;
+  if (self->turn.compare_exchange_strong(turn, Turn::running)) return;
+  self->worker = std::move(self->worker).resume();
+}
+
+void Crew::unpark(int fibre) {
+  Fibre& f = state_->fibres[static_cast<std::size_t>(fibre)];
+  for (;;) {
+    Turn turn = f.turn.load();
+    if (turn == Turn::notified) return;
+    if (turn == Turn::running &&
+        f.turn.compare_exchange_weak(turn, Turn::notified)) {
+      return;
+    }
+    if (turn == Turn::parked &&
+        f.turn.compare_exchange_weak(turn, Turn::running)) {
+      return state_->make_ready(f);
+    }
+  }
+}
+
+}  // namespace troupe::emu
