@@ -128,8 +128,11 @@ class Context {
 /// Puts the call on the context's stream; returns before it has run.
 ///
 /// Requires: every operand in memory of the context's GPU.
-/// Errors:   unavailable for a type or size without a kernel, io for what
-///           the driver reports (perhaps of an earlier call).
+/// Errors:   input for what `cpu::run` refuses, before anything runs (but for
+///           sequence starts, which lie on the GPU), and for a null
+///           `workspace` that is needed; unavailable for a type or size
+///           without a kernel; io for what the driver reports (perhaps of an
+///           earlier call).
 Result<void> run(const Call& call, Context& context);
 
 }  // namespace troupe::kernels::cuda

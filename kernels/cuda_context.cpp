@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "kernels/check.h"
 #include "kernels/cuda.h"
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/state.h"
@@ -147,10 +148,12 @@ Result<void> Context::synchronize() {
 }
 
 Result<void> run(const Call& call, Context& context) {
-  TRY_DO(choose(context.device()));
   if (const auto* gemm = std::get_if<Gemm>(&call)) {
+    TRY_DO(check_call(call, Side::device));
+    TRY_DO(choose(context.device()));
     return run_gemm(*gemm, context);
   }
+  TRY_DO(choose(context.device()));
   return launch_any(call, context.device());
 }
 

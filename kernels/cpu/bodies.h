@@ -1,5 +1,5 @@
 // The bodies, one per operator, behind `run`. They trust their call: it has
-// passed `check_call`.
+// passed `check_call` (kernels/check.h).
 #pragma once
 
 #include "kernels/call.h"

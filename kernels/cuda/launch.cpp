@@ -2,9 +2,12 @@
 
 #include <string>
 
+#include "kernels/check.h"
+
 namespace troupe::kernels::cuda {
 
 Result<void> launch_any(const Call& call, const Device& device) {
+  TRY_DO(check_call(call, Side::device));
   return std::visit([&](const auto& c) { return launch(c, device); }, call);
 }
 

@@ -1,6 +1,7 @@
-// What every .cu file gives: one `launch` per operator. Each checks that it
-// can do the call (types, sizes), and puts its kernels on the device's
-// stream without waiting for them.
+// What every .cu file gives: one `launch` per operator, for a call that
+// `check_call` lets pass. Each checks that it has a kernel for it (types, head
+// sizes), and puts its kernels on the device's stream without waiting for
+// them.
 #pragma once
 
 #include "base/result.h"
@@ -36,7 +37,7 @@ Result<void> launch(const CopyBlock& call, const Device& device);
 /// as a second opinion: right for every shape, fast for none.
 Result<void> launch(const Gemm& call, const Device& device);
 
-/// Any of the above.
+/// Any of the above, after `check_call`.
 Result<void> launch_any(const Call& call, const Device& device);
 
 /// The answer to a type that has no kernel.

@@ -1,11 +1,13 @@
 // Calls that cannot be performed: each is refused with operator, field and
-// value, and nothing is written.
+// value, and nothing is written. A GPU asks the
+// same check, and says the same of all that it can see.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <cmath>
 #include <limits>
 
+#include "kernels/check.h"
 #include "tests/kernels/cpu_tools.h"
 
 namespace troupe::kernels {
@@ -50,7 +52,12 @@ AttentionForward attention() {
           .lse = memory + 48};
 }
 
-void expect_refused(const Call& call, const char* a, const char* b) {
+// What a GPU's launch cannot know is the host's alone: contents of sequence
+// starts, and which types the CPU has bodies for.
+enum class Seen { everywhere, on_host };
+
+void expect_refused(const Call& call, const char* a, const char* b,
+                    Seen seen = Seen::everywhere) {
   for (double& x : memory) x = 0.5;
   const auto result = cpu::run(call);
   ASSERT_FALSE(result) << a << " " << b;
@@ -58,6 +65,14 @@ void expect_refused(const Call& call, const char* a, const char* b) {
   EXPECT_THAT(result.error().message, HasSubstr(a));
   EXPECT_THAT(result.error().message, HasSubstr(b));
   for (const double x : memory) ASSERT_EQ(x, 0.5);
+  const auto device = check_call(call, Side::device);
+  if (seen == Seen::on_host) {
+    EXPECT_TRUE(device) << device.error().message;
+    return;
+  }
+  ASSERT_FALSE(device) << a << " " << b;
+  EXPECT_EQ(device.error().fault, Fault::input);
+  EXPECT_EQ(device.error().message, result.error().message);
 }
 
 template <typename C, typename Change>
@@ -68,8 +83,9 @@ Call but(C call, Change&& change) {
 
 TEST(CpuBadCall, OfAProduct) {
   ASSERT_TRUE(cpu::run(gemm_call()));
-  const auto refused = [](auto change, const char* what) {
-    expect_refused(but(gemm_call(), change), "gemm: ", what);
+  const auto refused = [](auto change, const char* what,
+                          Seen seen = Seen::everywhere) {
+    expect_refused(but(gemm_call(), change), "gemm: ", what, seen);
   };
   refused([](Gemm& c) { c.m = -1; }, "m is -1");
   refused([](Gemm& c) { c.batch = -7; }, "batch is -7");
@@ -77,7 +93,8 @@ TEST(CpuBadCall, OfAProduct) {
   refused([](Gemm& c) { c.lda = 1; }, "lda is 1");
   refused([](Gemm& c) { c.ldb = -2; }, "ldb is -2");
   refused([](Gemm& c) { c.ldc = kHuge; }, "ldc is 9223372036854775807");
-  refused([](Gemm& c) { c.dtype = DType::fp8; }, "dtype is fp8");
+  refused([](Gemm& c) { c.dtype = c.out = DType::fp8; }, "dtype is fp8",
+          Seen::on_host);
   refused([](Gemm& c) { c.out = DType::bf16; }, "out is bf16");
   refused([](Gemm& c) { c.a = nullptr; }, "a is null");
   refused([](Gemm& c) { c.c = nullptr; }, "c is null");
@@ -85,8 +102,9 @@ TEST(CpuBadCall, OfAProduct) {
 
 TEST(CpuBadCall, OfAttention) {
   ASSERT_TRUE(cpu::run(attention()));
-  const auto refused = [](auto change, const char* what) {
-    expect_refused(but(attention(), change), "attention_forward: ", what);
+  const auto refused = [](auto change, const char* what,
+                          Seen seen = Seen::everywhere) {
+    expect_refused(but(attention(), change), "attention_forward: ", what, seen);
   };
   refused([](auto& c) { c.sizes.kv_heads = 3; }, "heads is 2");
   refused([](auto& c) { c.sizes.kv_heads = 0; }, "kv_heads is 0");
@@ -97,10 +115,14 @@ TEST(CpuBadCall, OfAttention) {
   refused([](auto& c) { c.sizes.out_ld = kHuge; }, "out_ld is 9223");
   refused([](auto& c) { c.sizes.scale = NAN; }, "scale is nan");
   refused([](auto& c) { c.sizes.q_starts = nullptr; }, "q_starts is null");
-  refused([](auto& c) { c.sizes.max_q = 0; }, "q_starts[1] is 1");
-  refused([](auto& c) { c.sizes.kv_tokens = 1; }, "kv_starts[sequences] is 2");
-  refused([](auto& c) { c.sizes.kv_starts = back; }, "kv_starts[2] is 0");
-  refused([](auto& c) { c.sizes.q_starts = below; }, "q_starts is -1");
+  refused([](auto& c) { c.sizes.max_q = 0; }, "q_starts[1] is 1",
+          Seen::on_host);
+  refused([](auto& c) { c.sizes.kv_tokens = 1; }, "kv_starts[sequences] is 2",
+          Seen::on_host);
+  refused([](auto& c) { c.sizes.kv_starts = back; }, "kv_starts[2] is 0",
+          Seen::on_host);
+  refused([](auto& c) { c.sizes.q_starts = below; }, "q_starts is -1",
+          Seen::on_host);
   refused([](auto& c) { c.lse = nullptr; }, "lse is null");
   refused([](auto& c) { c.k = nullptr; }, "k is null");
 }
@@ -158,7 +180,8 @@ TEST(CpuBadCall, OfPointwiseOperatorsAndEmbeddings) {
       ActivationBackward{
           .dtype = d, .rows = 1, .columns = 1, .in = x, .d_in = x},
       "activation_backward", "d_out is null");
-  expect_refused(Add{.dtype = DType::int32}, "add", "dtype is int32");
+  expect_refused(Add{.dtype = DType::int32}, "add", "dtype is int32",
+                 Seen::on_host);
   expect_refused(BiasAdd{.dtype = d, .rows = 1, .columns = 1, .data = x},
                  "bias_add", "bias is null");
   expect_refused(BiasGradient{.dtype = d, .rows = -2}, "bias_gradient",
@@ -203,8 +226,9 @@ TEST(CpuBadCall, OfTheLossAndTheOptimizer) {
 TEST(CpuBadCall, OfCopies) {
   const DType d = DType::fp64;
   double* const x = memory;
-  expect_refused(Cast{.from = d, .to = DType::fp16, .elements = 1}, "cast",
-                 "to is fp16");
+  expect_refused(
+      Cast{.from = d, .to = DType::fp16, .elements = 1, .in = x, .out = x + 8},
+      "cast", "to is fp16", Seen::on_host);
   expect_refused(
       CopyBlock{.dtype = d, .size = {1, 1, 1, 2}, .in = x, .out = x + 8},
       "copy_block", "size[3] is 2");
@@ -217,6 +241,39 @@ TEST(CpuBadCall, OfCopies) {
                            .in = x,
                            .out = x + 8},
                  "copy_block", "from_stride is 9223372036854775807");
+}
+
+TEST(CpuBadCall, OnAGpuWithoutItsScratchMemory) {
+  double* const x = memory;
+  const auto refused = [](const Call& call, const char* what) {
+    EXPECT_TRUE(check_call(call, Side::host));
+    const auto result = check_call(call, Side::device);
+    ASSERT_FALSE(result) << what;
+    EXPECT_EQ(result.error().fault, Fault::input);
+    EXPECT_THAT(result.error().message, HasSubstr(what));
+    EXPECT_THAT(result.error().message, HasSubstr("workspace is null"));
+  };
+  const DType d = DType::fp32;
+  NormBackward norm{.dtype = d, .rows = 1, .columns = 1};
+  norm.in = norm.weight = norm.rstd = norm.d_out = x;
+  norm.d_in = norm.d_weight = x;
+  refused(norm, "norm_backward");
+  norm.workspace = x;
+  EXPECT_TRUE(check_call(norm, Side::device));
+  refused(
+      BiasGradient{
+          .dtype = d, .rows = 1, .columns = 1, .d_out = x, .d_bias = x},
+      "bias_gradient");
+  refused(SquareSum{.dtype = d, .elements = 1, .data = x, .sum = x},
+          "square_sum");
+  refused(EmbeddingBackward{.dtype = d,
+                            .rows = 1,
+                            .columns = 1,
+                            .vocabulary = 1,
+                            .tokens = indices,
+                            .d_out = x,
+                            .d_table = x},
+          "embedding_backward");
 }
 
 TEST(CpuBadCall, AnEmptyCallNeedsNoOperands) {

@@ -5,6 +5,7 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "kernels/cpu.h"
 #include "kernels/cuda/launch.h"
 #include "tests/kernels/cuda_cases.h"
 #include "tests/kernels/cuda_on_host/machine.h"
@@ -92,6 +93,46 @@ TEST(CudaKernelsOnHost, OperatorsMatchTheCpu) {
 TEST(CudaKernelsOnHost, GemmMatchesTheCpu) {
   const std::uint64_t seed = std::random_device{}();
   expect_all(testing::gemm_cases(seed), seed);
+}
+
+TEST(CudaKernelsOnHost, ABadCallIsRefusedBeforeAnythingRuns) {
+  const cuda::Device device{.multiprocessors = 2, .major = 9};
+  std::vector<float> memory(64, 0.5F);
+  float* const x = memory.data();
+  const Call bad[] = {
+      Gemm{.dtype = DType::fp32,
+           .out = DType::fp32,
+           .m = 2,
+           .n = 2,
+           .k = 2,
+           .ldc = 1,
+           .a = x,
+           .b = x,
+           .c = x},
+      NormForward{.dtype = DType::fp32,
+                  .rows = 2,
+                  .columns = 2,
+                  .in = x,
+                  .weight = nullptr,
+                  .out = x,
+                  .rstd = x},
+      Add{.dtype = DType::fp32, .elements = -1, .a = x, .b = x, .out = x},
+      AdamW{.dtype = DType::fp32,
+            .elements = 2,
+            .step = 0,
+            .gradient = x,
+            .master = x,
+            .m = x,
+            .v = x}};
+  for (const Call& call : bad) {
+    const auto result = cuda::launch_any(call, device);
+    ASSERT_FALSE(result) << call.index();
+    EXPECT_EQ(result.error().fault, Fault::input);
+    const auto host = cpu::run(call);
+    ASSERT_FALSE(host);
+    EXPECT_EQ(result.error().message, host.error().message);
+  }
+  for (const float v : memory) ASSERT_EQ(v, 0.5F);
 }
 
 // Eight bytes on: an fp64 or a pair is aligned, no 16-byte access is.

@@ -1,16 +1,16 @@
-#include "kernels/cpu/check.h"
+#include "kernels/check.h"
 
 #include <cmath>
 #include <string>
 #include <string_view>
 
-#include "kernels/cpu/checker.h"
+#include "kernels/checker.h"
 
-namespace troupe::kernels::cpu {
+namespace troupe::kernels {
 namespace {
 
-Result<void> check(const Gemm& c) {
-  Checker checker("gemm");
+Result<void> check(const Gemm& c, Side side) {
+  Checker checker("gemm", side);
   checker.type("dtype", c.dtype);
   checker.sizes({{"m", c.m}, {"n", c.n}, {"k", c.k}, {"batch", c.batch}});
   if (c.out != c.dtype && c.out != statistics_type(c.dtype)) {
@@ -46,8 +46,8 @@ bool matrix(Checker& checker, DType dtype, std::int64_t rows,
   return rows > 0 && columns > 0;
 }
 
-Result<void> check(const NormForward& c) {
-  Checker checker("norm_forward");
+Result<void> check(const NormForward& c, Side side) {
+  Checker checker("norm_forward", side);
   const bool some = matrix(checker, c.dtype, c.rows, c.columns);
   checker.sizes({{"columns", c.columns}}, 1);
   checker.range("epsilon", c.epsilon, 0, HUGE_VAL);
@@ -58,8 +58,8 @@ Result<void> check(const NormForward& c) {
   return checker.done();
 }
 
-Result<void> check(const NormBackward& c) {
-  Checker checker("norm_backward");
+Result<void> check(const NormBackward& c, Side side) {
+  Checker checker("norm_backward", side);
   const bool some = matrix(checker, c.dtype, c.rows, c.columns);
   checker.sizes({{"columns", c.columns}}, 1);
   checker.pointers(some, {{"in", c.in},
@@ -69,11 +69,12 @@ Result<void> check(const NormBackward& c) {
                           {"d_in", c.d_in},
                           {"d_weight", c.d_weight}});
   checker.pointers(some && !c.rms, {{"mean", c.mean}});
+  checker.scratch(c);
   return checker.done();
 }
 
-Result<void> check(const Rotary& c) {
-  Checker checker("rotary");
+Result<void> check(const Rotary& c, Side side) {
+  Checker checker("rotary", side);
   checker.type("dtype", c.dtype);
   checker.sizes(
       {{"tokens", c.tokens}, {"heads", c.heads}, {"head_dim", c.head_dim}});
@@ -93,16 +94,16 @@ Result<void> check(const Rotary& c) {
   return checker.done();
 }
 
-Result<void> check(const ActivationForward& c) {
-  Checker checker("activation_forward");
+Result<void> check(const ActivationForward& c, Side side) {
+  Checker checker("activation_forward", side);
   const bool some =
       matrix(checker, c.dtype, c.rows, c.columns, c.gated ? 2 : 1);
   checker.pointers(some, {{"in", c.in}, {"out", c.out}});
   return checker.done();
 }
 
-Result<void> check(const ActivationBackward& c) {
-  Checker checker("activation_backward");
+Result<void> check(const ActivationBackward& c, Side side) {
+  Checker checker("activation_backward", side);
   const bool some =
       matrix(checker, c.dtype, c.rows, c.columns, c.gated ? 2 : 1);
   checker.pointers(some, {{"in", c.in}, {"d_out", c.d_out}, {"d_in", c.d_in}});
@@ -117,29 +118,30 @@ bool elements(Checker& checker, DType dtype, std::int64_t count) {
   return count > 0;
 }
 
-Result<void> check(const Add& c) {
-  Checker checker("add");
+Result<void> check(const Add& c, Side side) {
+  Checker checker("add", side);
   const bool some = elements(checker, c.dtype, c.elements);
   checker.pointers(some, {{"a", c.a}, {"b", c.b}, {"out", c.out}});
   return checker.done();
 }
 
-Result<void> check(const BiasAdd& c) {
-  Checker checker("bias_add");
+Result<void> check(const BiasAdd& c, Side side) {
+  Checker checker("bias_add", side);
   const bool some = matrix(checker, c.dtype, c.rows, c.columns);
   checker.pointers(some, {{"bias", c.bias}, {"data", c.data}});
   return checker.done();
 }
 
-Result<void> check(const BiasGradient& c) {
-  Checker checker("bias_gradient");
+Result<void> check(const BiasGradient& c, Side side) {
+  Checker checker("bias_gradient", side);
   const bool some = matrix(checker, c.dtype, c.rows, c.columns);
   checker.pointers(some, {{"d_out", c.d_out}, {"d_bias", c.d_bias}});
+  checker.scratch(c);
   return checker.done();
 }
 
-Result<void> check(const EmbeddingForward& c) {
-  Checker checker("embedding_forward");
+Result<void> check(const EmbeddingForward& c, Side side) {
+  Checker checker("embedding_forward", side);
   const bool some = matrix(checker, c.dtype, c.rows, c.columns);
   checker.sizes({{"vocabulary", c.vocabulary}, {"first", c.first}});
   checker.volume({{"vocabulary", c.vocabulary}, {"columns", c.columns}});
@@ -148,18 +150,19 @@ Result<void> check(const EmbeddingForward& c) {
   return checker.done();
 }
 
-Result<void> check(const EmbeddingBackward& c) {
-  Checker checker("embedding_backward");
+Result<void> check(const EmbeddingBackward& c, Side side) {
+  Checker checker("embedding_backward", side);
   const bool some = matrix(checker, c.dtype, c.rows, c.columns);
   checker.sizes({{"vocabulary", c.vocabulary}, {"first", c.first}});
   checker.volume({{"vocabulary", c.vocabulary}, {"columns", c.columns}});
   checker.pointers(some, {{"tokens", c.tokens}, {"d_out", c.d_out}});
   checker.pointers(some && c.vocabulary > 0, {{"d_table", c.d_table}});
+  checker.scratch(c);
   return checker.done();
 }
 
-Result<void> check(const CrossEntropyForward& c) {
-  Checker checker("cross_entropy_forward");
+Result<void> check(const CrossEntropyForward& c, Side side) {
+  Checker checker("cross_entropy_forward", side);
   const bool some = matrix(checker, c.dtype, c.rows, c.columns);
   checker.sizes({{"first", c.first}});
   checker.stride("ld", c.ld, c.columns);
@@ -172,8 +175,8 @@ Result<void> check(const CrossEntropyForward& c) {
   return checker.done();
 }
 
-Result<void> check(const CrossEntropyMerge& c) {
-  Checker checker("cross_entropy_merge");
+Result<void> check(const CrossEntropyMerge& c, Side side) {
+  Checker checker("cross_entropy_merge", side);
   checker.type("dtype", c.dtype);
   checker.sizes({{"rows", c.rows}});
   checker.sizes({{"shards", c.shards}}, 1);
@@ -187,8 +190,8 @@ Result<void> check(const CrossEntropyMerge& c) {
   return checker.done();
 }
 
-Result<void> check(const CrossEntropyBackward& c) {
-  Checker checker("cross_entropy_backward");
+Result<void> check(const CrossEntropyBackward& c, Side side) {
+  Checker checker("cross_entropy_backward", side);
   const bool some = matrix(checker, c.dtype, c.rows, c.columns);
   checker.sizes({{"first", c.first}});
   checker.stride("ld", c.ld, c.columns);
@@ -201,8 +204,8 @@ Result<void> check(const CrossEntropyBackward& c) {
   return checker.done();
 }
 
-Result<void> check(const AdamW& c) {
-  Checker checker("adamw");
+Result<void> check(const AdamW& c, Side side) {
+  Checker checker("adamw", side);
   const bool some = elements(checker, c.dtype, c.elements);
   checker.sizes({{"step", c.step}}, 1);
   checker.finite("rate", c.rate);
@@ -217,16 +220,17 @@ Result<void> check(const AdamW& c) {
   return checker.done();
 }
 
-Result<void> check(const SquareSum& c) {
-  Checker checker("square_sum");
+Result<void> check(const SquareSum& c, Side side) {
+  Checker checker("square_sum", side);
   const bool some = elements(checker, c.dtype, c.elements);
   checker.pointers(some, {{"data", c.data}});
   checker.pointers(true, {{"sum", c.sum}});
+  checker.scratch(c);
   return checker.done();
 }
 
-Result<void> check(const ClipFactor& c) {
-  Checker checker("clip_factor");
+Result<void> check(const ClipFactor& c, Side side) {
+  Checker checker("clip_factor", side);
   checker.type("dtype", c.dtype);
   checker.range("limit", c.limit, 0, HUGE_VAL);
   checker.range("scale", c.scale, 0, HUGE_VAL);
@@ -234,8 +238,8 @@ Result<void> check(const ClipFactor& c) {
   return checker.done();
 }
 
-Result<void> check(const Cast& c) {
-  Checker checker("cast");
+Result<void> check(const Cast& c, Side side) {
+  Checker checker("cast", side);
   const bool some = elements(checker, c.from, c.elements);
   checker.type("to", c.to);
   checker.finite("scale", c.scale);
@@ -243,10 +247,10 @@ Result<void> check(const Cast& c) {
   return checker.done();
 }
 
-Result<void> check(const CopyBlock& c) {
+Result<void> check(const CopyBlock& c, Side side) {
   static constexpr std::string_view kSize[] = {"size[0]", "size[1]", "size[2]",
                                                "size[3]"};
-  Checker checker("copy_block");
+  Checker checker("copy_block", side);
   checker.type("dtype", c.dtype);
   bool some = true;
   for (std::size_t i = 0; i < 4; ++i) {
@@ -275,8 +279,8 @@ Result<void> check(const CopyBlock& c) {
 
 }  // namespace
 
-Result<void> check_call(const Call& call) {
-  return std::visit([](const auto& c) { return check(c); }, call);
+Result<void> check_call(const Call& call, Side side) {
+  return std::visit([&](const auto& c) { return check(c, side); }, call);
 }
 
-}  // namespace troupe::kernels::cpu
+}  // namespace troupe::kernels

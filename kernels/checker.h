@@ -9,9 +9,9 @@
 #include <utility>
 
 #include "base/result.h"
-#include "kernels/call.h"
+#include "kernels/check.h"
 
-namespace troupe::kernels::cpu {
+namespace troupe::kernels {
 
 /// One size or option with its name.
 struct Field {
@@ -26,9 +26,11 @@ struct Operand {
 // Remembers the first complaint; text is made only then.
 class Checker {
  public:
-  explicit Checker(std::string_view name) : name_(name) {}
+  Checker(std::string_view name, Side side) : name_(name), side_(side) {}
+  bool on_host() const { return side_ == Side::host; }
 
   void type(std::string_view field, DType type) {
+    if (!on_host()) return;
     if (type == DType::fp32 || type == DType::fp64 || type == DType::bf16) {
       return;
     }
@@ -64,6 +66,15 @@ class Checker {
       if (at == nullptr) complain(name, "null", "the operand is not empty");
     }
   }
+  // Bodies on a GPU put partial sums there; those on the CPU need none.
+  template <typename C>
+  void scratch(const C& call) {
+    if (on_host() || !good() || call.workspace != nullptr) return;
+    const Bytes needed = workspace(call);
+    if (needed.v <= 0) return;
+    complain("workspace", "null",
+             std::to_string(needed.v) + " bytes are needed");
+  }
   void finite(std::string_view name, double value) {
     if (!std::isfinite(value)) number(name, value, "it must be finite");
   }
@@ -92,11 +103,12 @@ class Checker {
     complain(name, std::to_string(value), why);
   }
   std::string_view name_;
+  Side side_;
   std::string message_;
 };
 
-Result<void> check(const AttentionForward& call);
-Result<void> check(const AttentionBackward& call);
-Result<void> check(const AttentionMerge& call);
+Result<void> check(const AttentionForward& call, Side side);
+Result<void> check(const AttentionBackward& call, Side side);
+Result<void> check(const AttentionMerge& call, Side side);
 
-}  // namespace troupe::kernels::cpu
+}  // namespace troupe::kernels

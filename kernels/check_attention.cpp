@@ -2,16 +2,16 @@
 #include <string>
 #include <string_view>
 
-#include "kernels/cpu/checker.h"
+#include "kernels/checker.h"
 
-namespace troupe::kernels::cpu {
+namespace troupe::kernels {
 namespace {
 
 void check_starts(Checker& checker, std::string_view name,
                   const std::int32_t* starts, const AttentionSizes& s,
                   std::int64_t tokens, std::int64_t longest) {
   checker.pointers(s.sequences > 0, {{name, starts}});
-  if (s.sequences == 0 || !checker.good()) return;
+  if (s.sequences == 0 || !checker.good() || !checker.on_host()) return;
   if (starts[0] < 0) {
     checker.complain(name, std::to_string(starts[0]),
                      "it must not be negative");
@@ -69,8 +69,8 @@ void check_sizes(Checker& checker, const AttentionSizes& s) {
 
 }  // namespace
 
-Result<void> check(const AttentionForward& c) {
-  Checker checker("attention_forward");
+Result<void> check(const AttentionForward& c, Side side) {
+  Checker checker("attention_forward", side);
   checker.type("dtype", c.dtype);
   check_sizes(checker, c.sizes);
   const bool some = c.sizes.sequences > 0;
@@ -80,8 +80,8 @@ Result<void> check(const AttentionForward& c) {
   return checker.done();
 }
 
-Result<void> check(const AttentionBackward& c) {
-  Checker checker("attention_backward");
+Result<void> check(const AttentionBackward& c, Side side) {
+  Checker checker("attention_backward", side);
   checker.type("dtype", c.dtype);
   check_sizes(checker, c.sizes);
   const bool some = c.sizes.sequences > 0;
@@ -92,11 +92,12 @@ Result<void> check(const AttentionBackward& c) {
                                                   {"dq", c.dq}});
   checker.pointers(some && c.sizes.kv_tokens > 0,
                    {{"k", c.k}, {"v", c.v}, {"dk", c.dk}, {"dv", c.dv}});
+  checker.scratch(c);
   return checker.done();
 }
 
-Result<void> check(const AttentionMerge& c) {
-  Checker checker("attention_merge");
+Result<void> check(const AttentionMerge& c, Side side) {
+  Checker checker("attention_merge", side);
   checker.type("dtype", c.dtype);
   checker.sizes(
       {{"tokens", c.tokens}, {"heads", c.heads}, {"head_dim", c.head_dim}});
@@ -108,4 +109,4 @@ Result<void> check(const AttentionMerge& c) {
   return checker.done();
 }
 
-}  // namespace troupe::kernels::cpu
+}  // namespace troupe::kernels
