@@ -161,7 +161,7 @@ CLI::App* add_profiles_command(CLI::App& parent, const std::string& name,
   command->add_option("--source", o->filter.source, "only this source");
   command->add_option("--device", o->filter.device, "only this device kind");
   command->add_option("--table", o->filter.table,
-                      "operators, layers, stages or collectives");
+                      "operators, layers, stages, collectives or copies");
   command->add_flag("--json", o->json, "print one JSON object");
   return command;
 }

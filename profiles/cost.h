@@ -60,6 +60,20 @@ struct LayerKey {
   auto operator<=>(const LayerKey&) const = default;
 };
 
+/// Between which memories one copy goes. How two GPUs of a node reach each
+/// other is told by what their driver says.
+enum class CopyRoute : std::uint8_t {
+  device,          ///< within a device's memory
+  host_to_device,  ///< from pinned host memory
+  device_to_host,
+  peer_nvlink,  ///< to another GPU, directly, atomics included
+  peer_pcie,    ///< to another GPU, directly, without them
+  peer_host,    ///< to another GPU through the host's memory
+};
+inline constexpr int kCopyRoutes = 6;
+std::string_view name_of(CopyRoute route);
+std::optional<CopyRoute> parse_copy_route(std::string_view name);
+
 /// Achieved share of a link class's nominal bandwidth for large messages,
 /// and the latency added per step of a collective.
 struct LinkEfficiency {
@@ -93,6 +107,13 @@ class CostModel {
   virtual std::optional<Cost> collective_cost(
       clusters::Collective collective, int ranks, int per_node, Bytes bytes,
       const clusters::DeviceKind& kind) const = 0;
+
+  /// A measured copy; nothing when there is no measurement of that route.
+  virtual std::optional<Cost> copy_cost(
+      CopyRoute /*route*/, Bytes /*bytes*/,
+      const clusters::DeviceKind& /*kind*/) const {
+    return {};
+  }
 
   /// Hash of the rows the model was built from.
   virtual std::string content_hash() const = 0;

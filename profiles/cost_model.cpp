@@ -32,6 +32,7 @@ struct KindCosts {
   OperatorTable operators;
   LayerTable layers;
   std::map<CollectiveKey, std::vector<Curve>> collectives;
+  std::map<CopyRoute, Curve> copies;  ///< of the kind itself
 };
 
 std::optional<DType> twin(DType type) {
@@ -95,6 +96,18 @@ class Model final : public CostModel {
       if (x > curve.back().x) least = std::max(least, curve.last_time());
     }
     return {};
+  }
+
+  std::optional<Cost> copy_cost(CopyRoute route, Bytes bytes,
+                                const DeviceKind& kind) const override {
+    const auto at = kinds.find(kind.name);
+    if (at == kinds.end()) return {};
+    const auto curve = at->second.copies.find(route);
+    if (curve == at->second.copies.end()) return {};
+    const auto found = curve->second.at(static_cast<double>(bytes.v));
+    if (!found) return {};
+    return Cost{seconds(found->time), found->spread,
+                found->exact ? Provenance::measured : Provenance::interpolated};
   }
 
   std::string content_hash() const override { return hash; }
@@ -212,6 +225,15 @@ class Loader {
       TRY(const std::vector<CollectiveRow> rows,
           rows_of<CollectiveRow>(device));
       add_collectives(rows, costs.collectives);
+    }
+    TRY(const std::vector<CopyRow> copies, rows_of<CopyRow>(kind.name));
+    std::map<CopyRoute, std::vector<Curve::Point>> points;
+    for (const CopyRow& row : copies) {
+      points[row.route].push_back(
+          {static_cast<double>(row.bytes), row.time_s, row.spread, false});
+    }
+    for (auto& [route, list] : points) {
+      costs.copies[route] = Curve(std::move(list), Scale::logarithmic);
     }
     return costs;
   }

@@ -27,6 +27,7 @@ constexpr const sql::Table& table_of() {
   if constexpr (std::same_as<Row, LayerRow>) return sql::kLayers;
   if constexpr (std::same_as<Row, StageRow>) return sql::kStages;
   if constexpr (std::same_as<Row, CollectiveRow>) return sql::kCollectives;
+  if constexpr (std::same_as<Row, CopyRow>) return sql::kCopies;
 }
 
 std::string text_of(std::string_view sql) { return std::string(sql); }
@@ -175,6 +176,7 @@ struct Database::Impl {
     see(section.layers);
     see(section.stages);
     see(section.collectives);
+    see(section.copies);
     for (auto& [name, architecture] : devices) {
       architecture = architecture_of(name);
     }
@@ -300,7 +302,8 @@ Result<Written> Database::store(const std::vector<Section>& sections) {
           impl_->add_rows(source, section, section.operators, written) &&
           impl_->add_rows(source, section, section.layers, written) &&
           impl_->add_rows(source, section, section.stages, written) &&
-          impl_->add_rows(source, section, section.collectives, written);
+          impl_->add_rows(source, section, section.collectives, written) &&
+          impl_->add_rows(source, section, section.copies, written);
       if (!done) return fail(Fault::interrupted, "interrupted; nothing stored");
       SQLite::Statement drop(impl_->db, text_of(sql::kDropEmptySource));
       drop.bind(1, source);
@@ -459,11 +462,14 @@ template Result<std::vector<Stored<StageRow>>> Database::select(
     std::string_view, std::string_view) const;
 template Result<std::vector<Stored<CollectiveRow>>> Database::select(
     std::string_view, std::string_view) const;
+template Result<std::vector<Stored<CopyRow>>> Database::select(
+    std::string_view, std::string_view) const;
 template Result<std::vector<std::string>> Database::measured<OperatorRow>()
     const;
 template Result<std::vector<std::string>> Database::measured<LayerRow>() const;
 template Result<std::vector<std::string>> Database::measured<StageRow>() const;
 template Result<std::vector<std::string>> Database::measured<CollectiveRow>()
     const;
+template Result<std::vector<std::string>> Database::measured<CopyRow>() const;
 
 }  // namespace troupe::profiles

@@ -32,7 +32,7 @@ Result<void> check_filter(const Filter& filter,
   for (const DeviceName& d : devices) names.push_back(d.name);
   TRY_DO(check_name(filter.device, "device", names));
   return check_name(filter.table, "table",
-                    {"operators", "layers", "stages", "collectives"});
+                    {"operators", "layers", "stages", "collectives", "copies"});
 }
 
 template <typename Row>
@@ -59,6 +59,7 @@ void declare_devices(Section& section, const std::vector<DeviceName>& devices) {
   see(section.layers);
   see(section.stages);
   see(section.collectives);
+  see(section.copies);
   for (const DeviceName& device : devices) {
     if (used.contains(device.name)) section.devices.push_back(device);
   }
@@ -74,6 +75,7 @@ Result<std::vector<Section>> sections_of(const Database& database,
   TRY_DO(collect<LayerRow>(database, filter, by_source));
   TRY_DO(collect<StageRow>(database, filter, by_source));
   TRY_DO(collect<CollectiveRow>(database, filter, by_source));
+  TRY_DO(collect<CopyRow>(database, filter, by_source));
   std::vector<Section> sections;
   for (const StoredSource& s : sources) {
     const auto at = by_source.find(s.id);

@@ -13,7 +13,7 @@ namespace troupe::profiles {
 struct Filter {
   std::string source = {};
   std::string device = {};
-  std::string table = {};  ///< operators, layers, stages or collectives
+  std::string table = {};  ///< operators, layers, stages, collectives, copies
 };
 
 /// {"database", "sources": [{..., "rows": {table: {device: count}}}]}.

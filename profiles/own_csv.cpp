@@ -105,7 +105,7 @@ class CsvReader {
 
   Result<void> table(const std::string& name) {
     const std::vector<std::string> names = {"operators", "layers", "stages",
-                                            "collectives"};
+                                            "collectives", "copies"};
     if (std::ranges::find(names, name) == names.end()) {
       return fail(Fault::input,
                   fmt::format("{}: unknown table '{}'{}; known: "
@@ -145,6 +145,7 @@ class CsvReader {
     if (table_ == "operators") return header_of<OperatorRow>();
     if (table_ == "layers") return header_of<LayerRow>();
     if (table_ == "stages") return header_of<StageRow>();
+    if (table_ == "copies") return header_of<CopyRow>();
     return header_of<CollectiveRow>();
   }
 
@@ -176,6 +177,7 @@ class CsvReader {
     if (table_ == "operators") return row_of<OperatorRow>();
     if (table_ == "layers") return row_of<LayerRow>();
     if (table_ == "stages") return row_of<StageRow>();
+    if (table_ == "copies") return row_of<CopyRow>();
     row_of<CollectiveRow>();
   }
 
@@ -307,6 +309,7 @@ std::string write_own_csv(const std::vector<Section>& sections) {
     write_rows(section.layers, text);
     write_rows(section.stages, text);
     write_rows(section.collectives, text);
+    write_rows(section.copies, text);
   }
   return text;
 }

@@ -102,8 +102,9 @@ Result<void> read_source(const Json& json, const std::string& file,
     devices.push_back({device.text("name"), device.text("architecture", "")});
     device.finish();
   }
-  for (const auto table : {kTable<OperatorRow>, kTable<LayerRow>,
-                           kTable<StageRow>, kTable<CollectiveRow>}) {
+  for (const auto table :
+       {kTable<OperatorRow>, kTable<LayerRow>, kTable<StageRow>,
+        kTable<CollectiveRow>, kTable<CopyRow>}) {
     if (object.has(table)) object.raw(table);
   }
   object.finish();
@@ -113,7 +114,8 @@ Result<void> read_source(const Json& json, const std::string& file,
   TRY_DO(read_table<OperatorRow>(json, where, gather));
   TRY_DO(read_table<LayerRow>(json, where, gather));
   TRY_DO(read_table<StageRow>(json, where, gather));
-  return read_table<CollectiveRow>(json, where, gather);
+  TRY_DO(read_table<CollectiveRow>(json, where, gather));
+  return read_table<CopyRow>(json, where, gather);
 }
 
 template <typename Row>
@@ -173,6 +175,7 @@ Json write_own_json(const std::vector<Section>& sections) {
     write_table(section.layers, source);
     write_table(section.stages, source);
     write_table(section.collectives, source);
+    write_table(section.copies, source);
     list.push_back(std::move(source));
   }
   return {{"format", "troupe profiles"},

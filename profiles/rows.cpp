@@ -170,6 +170,18 @@ std::optional<std::string> problem_of(const CollectiveRow& row) {
   return {};
 }
 
+std::optional<std::string> problem_of(const CopyRow& row) {
+  if (auto p = problem_of_time(row.time_s, row.spread, row.samples)) return p;
+  if (auto p = problem_of_sizes({{"bytes", row.bytes, 1, kMostElements}})) {
+    return p;
+  }
+  const double rate = static_cast<double>(row.bytes) / row.time_s;
+  if (rate > kMostByteRate) {
+    return fmt::format("{:.3g} bytes/s is more than any memory has", rate);
+  }
+  return {};
+}
+
 std::string_view name_of(Part part) {
   switch (part) {
     case Part::layer:
@@ -210,6 +222,7 @@ std::string to_text(clusters::Collective value) {
   return std::string(clusters::name_of(value));
 }
 std::string to_text(Part value) { return std::string(name_of(value)); }
+std::string to_text(CopyRoute value) { return std::string(name_of(value)); }
 std::string to_text(const std::array<std::int64_t, 6>& value) {
   std::string text;
   for (const std::int64_t d : value) {
@@ -248,6 +261,9 @@ bool from_text(std::string_view text, clusters::Collective& value) {
 }
 bool from_text(std::string_view text, Part& value) {
   return take(parse_part(text), value);
+}
+bool from_text(std::string_view text, CopyRoute& value) {
+  return take(parse_copy_route(text), value);
 }
 bool from_text(std::string_view text, std::array<std::int64_t, 6>& value) {
   value.fill(0);

@@ -96,6 +96,16 @@ struct CollectiveRow {
   int samples = 0;
 };
 
+/// One copy between memories of a machine.
+struct CopyRow {
+  std::string device;
+  CopyRoute route = CopyRoute::device;
+  std::int64_t bytes = 0;
+  double time_s = 0;
+  double spread = 0;
+  int samples = 0;
+};
+
 /// Whether a field must be given in a file.
 enum class Need : std::uint8_t { required, optional };
 
@@ -176,6 +186,16 @@ void fields(Row& r, F&& f) {
   f("samples", r.samples, Need::optional);
 }
 
+template <Same<CopyRow> Row, typename F>
+void fields(Row& r, F&& f) {
+  f("device", r.device, Need::required);
+  f("route", r.route, Need::required);
+  f("bytes", r.bytes, Need::required);
+  f("time_s", r.time_s, Need::required);
+  f("spread", r.spread, Need::optional);
+  f("samples", r.samples, Need::optional);
+}
+
 template <Same<Source> Row, typename F>
 void fields(Row& r, F&& f) {
   f("source", r.name, Need::required);
@@ -199,6 +219,8 @@ template <>
 inline constexpr std::string_view kTable<StageRow> = "stages";
 template <>
 inline constexpr std::string_view kTable<CollectiveRow> = "collectives";
+template <>
+inline constexpr std::string_view kTable<CopyRow> = "copies";
 
 /// Why a row cannot be true, or nothing: NaN, zero or negative times, sizes
 /// beyond reason, more FLOP/s than any device has.
@@ -206,6 +228,7 @@ std::optional<std::string> problem_of(const OperatorRow& row);
 std::optional<std::string> problem_of(const LayerRow& row);
 std::optional<std::string> problem_of(const StageRow& row);
 std::optional<std::string> problem_of(const CollectiveRow& row);
+std::optional<std::string> problem_of(const CopyRow& row);
 
 std::string_view name_of(Part part);
 std::optional<Part> parse_part(std::string_view name);
@@ -223,6 +246,7 @@ std::string to_text(kernels::DType value);
 std::string to_text(kernels::OpKind value);
 std::string to_text(clusters::Collective value);
 std::string to_text(Part value);
+std::string to_text(CopyRoute value);
 std::string to_text(const std::array<std::int64_t, 6>& value);  ///< "1x2x3"
 bool from_text(std::string_view text, std::string& value);
 bool from_text(std::string_view text, bool& value);
@@ -233,6 +257,7 @@ bool from_text(std::string_view text, kernels::DType& value);
 bool from_text(std::string_view text, kernels::OpKind& value);
 bool from_text(std::string_view text, clusters::Collective& value);
 bool from_text(std::string_view text, Part& value);
+bool from_text(std::string_view text, CopyRoute& value);
 bool from_text(std::string_view text, std::array<std::int64_t, 6>& value);
 
 /// The rows of one source.
@@ -243,6 +268,7 @@ struct Section {
   std::vector<LayerRow> layers;
   std::vector<StageRow> stages;
   std::vector<CollectiveRow> collectives;
+  std::vector<CopyRow> copies;
 
   template <typename Row>
   std::vector<Row>& rows() {
@@ -250,6 +276,7 @@ struct Section {
     if constexpr (std::same_as<Row, LayerRow>) return layers;
     if constexpr (std::same_as<Row, StageRow>) return stages;
     if constexpr (std::same_as<Row, CollectiveRow>) return collectives;
+    if constexpr (std::same_as<Row, CopyRow>) return copies;
   }
 };
 

@@ -17,7 +17,7 @@ PRAGMA foreign_keys = ON;
 )";
 
 /// kMigrations[v] takes a database from version v to v + 1.
-inline constexpr std::array<std::string_view, 2> kMigrations = {
+inline constexpr std::array<std::string_view, 3> kMigrations = {
     R"(
 CREATE TABLE sources (
   id INTEGER PRIMARY KEY,
@@ -150,6 +150,21 @@ INSERT OR IGNORE INTO layers
          time_s, spread, samples FROM layers_1;
 DROP TABLE layers_1;
 CREATE INDEX layers_by_device ON layers (device);
+)",
+    // Version 3: copies between memories.
+    R"(
+CREATE TABLE copies (
+  id INTEGER PRIMARY KEY,
+  source_id INTEGER NOT NULL REFERENCES sources(id) ON DELETE CASCADE,
+  device TEXT NOT NULL REFERENCES devices(name),
+  route TEXT NOT NULL,
+  bytes INTEGER NOT NULL CHECK (bytes > 0),
+  time_s REAL NOT NULL CHECK (time_s > 0),
+  spread REAL NOT NULL CHECK (spread >= 0),
+  samples INTEGER NOT NULL CHECK (samples >= 0),
+  UNIQUE (source_id, device, route, bytes)
+) STRICT;
+CREATE INDEX copies_by_device ON copies (device);
 )"};
 
 inline constexpr int kVersion = static_cast<int>(kMigrations.size());
@@ -167,7 +182,8 @@ DELETE FROM sources WHERE id = ?1
   AND NOT EXISTS (SELECT 1 FROM operators WHERE source_id = ?1)
   AND NOT EXISTS (SELECT 1 FROM layers WHERE source_id = ?1)
   AND NOT EXISTS (SELECT 1 FROM stages WHERE source_id = ?1)
-  AND NOT EXISTS (SELECT 1 FROM collectives WHERE source_id = ?1))";
+  AND NOT EXISTS (SELECT 1 FROM collectives WHERE source_id = ?1)
+  AND NOT EXISTS (SELECT 1 FROM copies WHERE source_id = ?1))";
 inline constexpr std::string_view kAddDevice =
     "INSERT INTO devices VALUES (?,?) ON CONFLICT (name) DO NOTHING";
 inline constexpr std::string_view kDevices =
@@ -184,6 +200,8 @@ UNION ALL SELECT source_id, 'layers', device, count(*) FROM layers
 UNION ALL SELECT source_id, 'stages', device, count(*) FROM stages
   GROUP BY source_id, device
 UNION ALL SELECT source_id, 'collectives', device, count(*) FROM collectives
+  GROUP BY source_id, device
+UNION ALL SELECT source_id, 'copies', device, count(*) FROM copies
   GROUP BY source_id, device
 ORDER BY 1, 2, 3)";
 
@@ -272,5 +290,16 @@ SELECT 1 FROM collectives WHERE source_id = ? AND device = ?
 SELECT source_id, device, collective, ranks, per_node, bytes, time_s, spread,
   samples FROM collectives)",
     .measured = "SELECT DISTINCT device FROM collectives ORDER BY device"};
+
+inline constexpr Table kCopies = {
+    .insert = R"(
+INSERT INTO copies (source_id, device, route, bytes, time_s, spread, samples)
+  VALUES (?,?,?,?,?,?,?) ON CONFLICT DO NOTHING)",
+    .same = R"(
+SELECT 1 FROM copies WHERE source_id = ? AND device = ? AND route = ?
+  AND bytes = ? AND time_s = ? AND spread = ? AND samples = ?)",
+    .select = R"(
+SELECT source_id, device, route, bytes, time_s, spread, samples FROM copies)",
+    .measured = "SELECT DISTINCT device FROM copies ORDER BY device"};
 
 }  // namespace troupe::profiles::sql

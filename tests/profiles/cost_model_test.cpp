@@ -172,6 +172,28 @@ TEST(CostModel, CollectivesAreMeasuredInterpolatedOrUnknown) {
   EXPECT_FALSE(cost(2, 1 << 20));
 }
 
+// As for collectives, but on the kind's own machine: what a host's memory
+// gives, no other kind of the board knows.
+TEST(CostModel, CopiesAreMeasuredInterpolatedOrUnknown) {
+  Database db = empty_database();
+  std::vector<Section> sections = {section("s")};
+  const CopyRoute out = CopyRoute::device_to_host;
+  sections[0].copies = {
+      {.device = "t4", .route = out, .bytes = 1 << 20, .time_s = 1e-4},
+      {.device = "t4", .route = out, .bytes = 1 << 22, .time_s = 4e-4}};
+  value_of(db.store(sections));
+  const clusters::DeviceKind t4 = kind("t4");
+  const auto model = model_of(db, t4);
+  const auto cost = [&](CopyRoute route, std::int64_t bytes) {
+    return model->copy_cost(route, Bytes{bytes}, t4);
+  };
+  EXPECT_EQ(cost(out, 1 << 20)->provenance, Provenance::measured);
+  EXPECT_EQ(cost(out, 1 << 20)->time, seconds(1e-4));
+  EXPECT_NEAR(to_seconds(cost(out, 1 << 21)->time), 2e-4, 1e-12);
+  EXPECT_FALSE(cost(out, 1 << 23));
+  EXPECT_FALSE(cost(CopyRoute::host_to_device, 1 << 20));
+}
+
 TEST(CostModel, KindsOfOneBoardShareCollectives) {
   // Measured on the 40 GB board only beyond 67 MB.
   const auto cost =

@@ -189,6 +189,39 @@ TEST(Database, MigratesVersionOneAndKeepsItsRows) {
   EXPECT_EQ(rows[0].row.time_s, 0.004);
 }
 
+TEST(Database, MigratesVersionTwoAndGainsCopies) {
+  const Scratch scratch;
+  const auto file = scratch / "old.db";
+  {
+    SQLite::Database old(file.string(),
+                         SQLite::OPEN_READWRITE | SQLite::OPEN_CREATE);
+    old.exec(std::string(sql::kMigrations[0]));
+    old.exec(std::string(sql::kMigrations[1]));
+    old.exec("PRAGMA user_version = 2");
+    old.exec("PRAGMA application_id = " + std::to_string(sql::kApplicationId));
+    old.exec("INSERT INTO sources VALUES (1,'s','','','','','','','','')");
+    old.exec("INSERT INTO devices VALUES ('t4','turing')");
+    old.exec(
+        "INSERT INTO collectives VALUES (1,1,'t4','all_reduce',2,2,1024,"
+        "0.001,0,1)");
+  }
+  Database db = value_of(open_or_create(file));
+  EXPECT_EQ(value_of(db.select<CollectiveRow>("t4", "s")).size(), 1U);
+  EXPECT_TRUE(value_of(db.select<CopyRow>("", "")).empty());
+  Section section;
+  section.source.name = "s";
+  section.copies = {{.device = "t4",
+                     .route = CopyRoute::host_to_device,
+                     .bytes = 4096,
+                     .time_s = 1e-5,
+                     .spread = 0.01,
+                     .samples = 3}};
+  EXPECT_EQ(value_of(db.store({section})).inserted, 1);
+  EXPECT_EQ(value_of(db.store({section})).unchanged, 1);
+  section.copies[0].time_s = 2e-5;
+  EXPECT_EQ(value_of(db.store({section})).conflicts, 1);
+}
+
 TEST(Database, TruncatedAndDamagedFilesAreErrorsNotCrashes) {
   const Scratch scratch;
   const auto file = scratch / "p.db";

@@ -21,7 +21,10 @@ constexpr const char* kGood =
     "toy-gpu,attention_forward,bf16,1x64x64x8x8x64,2e-5\n"
     "# table: collectives\n"
     "device,collective,ranks,per_node,bytes,time_s\n"
-    "toy-gpu,all_reduce,8,8,1048576,1e-4\n";
+    "toy-gpu,all_reduce,8,8,1048576,1e-4\n"
+    "# table: copies\n"
+    "device,route,bytes,time_s\n"
+    "toy-gpu,host_to_device,1048576,5e-5\n";
 
 IngestReport ingest_text(Database& db, const std::string& text,
                          const char* name = "f.csv") {
@@ -41,24 +44,27 @@ std::string error_of(const std::string& text, const char* name = "f.csv") {
 TEST(OwnCsv, ReadsTablesAndDeclaredDevices) {
   Database db = empty_database();
   const IngestReport report = ingest_text(db, kGood);
-  EXPECT_EQ(report.inserted, 3);
+  EXPECT_EQ(report.inserted, 4);
   EXPECT_EQ(report.rejected, 0);
   const auto rows = value_of(db.select<OperatorRow>("toy-gpu", "lab run"));
   ASSERT_EQ(rows.size(), 1U);
   EXPECT_EQ(rows[0].row.op.dim[5], 64);
+  const auto copies = value_of(db.select<CopyRow>("toy-gpu", ""));
+  ASSERT_EQ(copies.size(), 1U);
+  EXPECT_EQ(copies[0].row.route, CopyRoute::host_to_device);
 }
 
 TEST(OwnCsv, ExportReadsBackExactly) {
   Database db = empty_database();
   ingest_text(db, kGood);
   const std::string text = value_of(export_csv(db, {}));
-  EXPECT_EQ(ingest_text(db, text).unchanged, 3);
+  EXPECT_EQ(ingest_text(db, text).unchanged, 4);
   Database other = empty_database();
-  EXPECT_EQ(ingest_text(other, text).inserted, 3);
+  EXPECT_EQ(ingest_text(other, text).inserted, 4);
   EXPECT_EQ(value_of(export_csv(other, {})), text);
   const std::string json = troupe::to_text(value_of(show(db, {})));
   Database third = empty_database();
-  EXPECT_EQ(ingest_text(third, json, "f.json").inserted, 3);
+  EXPECT_EQ(ingest_text(third, json, "f.json").inserted, 4);
   EXPECT_EQ(value_of(export_csv(third, {})), text);
 }
 
@@ -86,6 +92,21 @@ TEST(OwnCsv, RefusesBadRowsWithLineAndReason) {
   EXPECT_NE(report.rejections[4].find("op is 'gemmm'"), std::string::npos);
   EXPECT_NE(report.rejections[7].find("3 values for 5 columns"),
             std::string::npos);
+}
+
+TEST(OwnCsv, RefusesCopiesThatCannotBe) {
+  Database db = empty_database();
+  const IngestReport report =
+      ingest_text(db,
+                  "# troupe profiles 1\n# source: s\n# table: copies\n"
+                  "device,route,bytes,time_s\n"
+                  "h100-sxm,sideways,1024,1e-5\n"
+                  "h100-sxm,device,0,1e-5\n"
+                  "h100-sxm,device,1024,inf\n"
+                  "h100-sxm,device,1000000000000,1e-3\n"
+                  "h100-sxm,device,1024,1e-5\n");
+  EXPECT_EQ(report.inserted, 1);
+  EXPECT_EQ(report.rejected, 4);
 }
 
 TEST(OwnCsv, RejectionsAreCountedBeyondWhatIsShown) {
