@@ -95,7 +95,57 @@ Activity Network::messages(std::span<const Message> messages) const {
       tally.add(link, static_cast<double>(m.bytes.v));
     }
   }
-  return finish(tally, latency);
+  Activity out = finish(tally, latency);
+  override_by_measurement(messages, out);
+  return out;
+}
+
+// Measurements know a kind of device and one way between two of them.
+std::optional<profiles::Cost> Network::measured(const Message& m) const {
+  const clusters::DeviceKind& kind = cluster_.kind_of(m.from);
+  if (!cluster_.same_node(m.from, m.to) ||
+      kind.name != cluster_.kind_of(m.to).name) {
+    return {};
+  }
+  bool nvlink = true;
+  for (const LinkId link : cluster_.route(m.from, m.to).links) {
+    nvlink =
+        nvlink && cluster_.links[link.at()].link_class == LinkClass::nvlink;
+  }
+  // Rows of two ranks are of the best way that two devices of a node have.
+  if (nvlink || kind.nvlink.v <= 0) {
+    if (const auto sent = costs_.collective_cost(Collective::send_receive, 2, 2,
+                                                 m.bytes, kind)) {
+      return sent;
+    }
+  }
+  return costs_.copy_cost(nvlink ? profiles::CopyRoute::peer_nvlink
+                                 : profiles::CopyRoute::peer_pcie,
+                          m.bytes, kind);
+}
+
+void Network::override_by_measurement(std::span<const Message> messages,
+                                      Activity& activity) const {
+  std::vector<std::int32_t> used;
+  Time longest;
+  auto provenance = profiles::Provenance::measured;
+  for (const Message& m : messages) {
+    if (m.from == m.to || m.bytes.v == 0) continue;
+    const auto cost = measured(m);
+    if (!cost) return;
+    longest = std::max(longest, cost->time);
+    provenance = std::max(provenance, cost->provenance);
+    for (const LinkId link : cluster_.route(m.from, m.to).links) {
+      used.push_back(link.v);
+    }
+  }
+  std::sort(used.begin(), used.end());
+  const bool shared =
+      std::adjacent_find(used.begin(), used.end()) != used.end();
+  if (shared || used.empty()) return;
+  activity.latency = std::min(activity.latency, longest);
+  activity.work = longest - activity.latency;
+  activity.provenance = provenance;
 }
 
 std::vector<Network::Hop> Network::hops(std::span<const DeviceId> devices,

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -45,7 +46,8 @@ class Network {
     DeviceId from, to;
     Bytes bytes;
   };
-  /// Messages that are posted together.
+  /// Messages that are posted together. Those within a node that are alone on
+  /// their links take measured times where there are any.
   Activity messages(std::span<const Message> messages) const;
 
   struct Group {
@@ -75,6 +77,9 @@ class Network {
                         int& per_node) const;
   Time step_of(DeviceId from, DeviceId to) const;
   Activity finish(Tally& tally, Time latency) const;
+  std::optional<profiles::Cost> measured(const Message& message) const;
+  void override_by_measurement(std::span<const Message> messages,
+                               Activity& activity) const;
   void override_by_measurement(clusters::Collective collective,
                                std::span<const Group> groups,
                                Activity& activity) const;

@@ -138,6 +138,79 @@ TEST(Network, AHandOverTakesItsSlowestMessage) {
   EXPECT_TRUE(network.messages({}).shares.empty());
 }
 
+/// Knows how long two devices of a node take, by what and by a formula.
+class MeasuredPairs : public test::FlatCosts {
+ public:
+  static constexpr double kSent = 1e-5, kCopied = 3e-5;
+  bool sends = true;
+
+  std::optional<profiles::Cost> collective_cost(
+      Collective collective, int ranks, int per_node, Bytes bytes,
+      const clusters::DeviceKind&) const override {
+    const bool pair = collective == Collective::send_receive && ranks == 2 &&
+                      per_node == 2 && sends;
+    if (!pair) return {};
+    return profiles::Cost{seconds(kSent + static_cast<double>(bytes.v) / 200e9),
+                          0, profiles::Provenance::measured};
+  }
+  std::optional<profiles::Cost> copy_cost(
+      profiles::CopyRoute route, Bytes bytes,
+      const clusters::DeviceKind&) const override {
+    if (route != profiles::CopyRoute::peer_pcie) return {};
+    return profiles::Cost{
+        seconds(kCopied + static_cast<double>(bytes.v) / 20e9), 0,
+        profiles::Provenance::interpolated};
+  }
+};
+
+// 10 us and 100 MB at 200 GB/s; side by side two pairs take the longer one.
+TEST(Network, TakesMeasuredTimesOfMessagesWithinANode) {
+  const auto cluster = sixteen();
+  const MeasuredPairs costs;
+  const Network network(cluster, costs);
+  const std::vector<Network::Message> pairs{
+      {DeviceId{0}, DeviceId{1}, Bytes{100'000'000}},
+      {DeviceId{2}, DeviceId{3}, Bytes{50'000'000}}};
+  const Activity a = network.messages(pairs);
+  EXPECT_NEAR(to_seconds(a.alone()), 1e-5 + 0.1 / 200, 1e-12);
+  EXPECT_EQ(a.provenance, profiles::Provenance::measured);
+  EXPECT_FALSE(a.shares.empty());
+}
+
+// Both leave device 0 by its 450 GB/s port: they share it, which no
+// measurement of one message tells. Between nodes there is none at all.
+TEST(Network, ComputesMessagesThatShareALinkOrCrossNodes) {
+  const auto cluster = sixteen();
+  const MeasuredPairs costs;
+  const Network network(cluster, costs);
+  const std::vector<Network::Message> shared{
+      {DeviceId{0}, DeviceId{1}, Bytes{45'000'000}},
+      {DeviceId{0}, DeviceId{2}, Bytes{45'000'000}}};
+  const Activity a = network.messages(shared);
+  EXPECT_NEAR(to_seconds(a.work), 0.09 / 450, 1e-9);
+  EXPECT_EQ(a.provenance, profiles::Provenance::roofline);
+  const Network::Message across{DeviceId{0}, DeviceId{8}, Bytes{50'000'000}};
+  EXPECT_EQ(network.messages({&across, 1}).provenance,
+            profiles::Provenance::roofline);
+}
+
+TEST(Network, TakesTheCopyOfTheRouteWhereNoSendWasMeasured) {
+  const auto cluster = test::cluster_of("2 x a100-pcie-80 per node, 1 node");
+  MeasuredPairs costs;
+  const Network network(cluster, costs);
+  const Network::Message m{DeviceId{0}, DeviceId{1}, Bytes{20'000'000}};
+  costs.sends = false;
+  const Activity copied = network.messages({&m, 1});
+  bool nvlink = true;
+  for (const auto link : cluster.route(m.from, m.to).links) {
+    nvlink = nvlink &&
+             cluster.links[link.at()].link_class == clusters::LinkClass::nvlink;
+  }
+  ASSERT_FALSE(nvlink);
+  EXPECT_NEAR(to_seconds(copied.alone()), 3e-5 + 0.02 / 20, 1e-12);
+  EXPECT_EQ(copied.provenance, profiles::Provenance::interpolated);
+}
+
 // A flow alone for a while, then with a second one on the same link, then
 // alone again: 1 s of work each, the second starts at 0.5 s. Both share from
 // 0.5 s; the first ends at 1.5 s, the second at 2 s.
