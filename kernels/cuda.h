@@ -36,9 +36,20 @@ Result<DeviceInfo> device_info(int ordinal);
 /// Two lines for people.
 std::string describe(const DeviceInfo& info);
 
-/// Memory of a GPU, freed with this. Empty when default-made.
+/// How one GPU reaches another of the same machine.
+enum class PeerPath : std::uint8_t {
+  nvlink,  ///< directly, with atomics: NVLink, in all machines known to us
+  pcie,    ///< directly, without them
+  host,    ///< only through the host's memory
+};
+/// Errors: unavailable for a GPU that is not there.
+Result<PeerPath> peer_path(int from, int to);
+
+/// Memory of a GPU or pinned memory of the host, freed with this. Empty when
+/// default-made.
 class Buffer {
  public:
+  static constexpr int kHost = -1;  ///< instead of a GPU's ordinal
   Buffer() = default;
   Buffer(void* data, Bytes size, int device)
       : data_(data), size_(size), device_(device) {}
@@ -96,9 +107,14 @@ class Context {
   void* stream() const;  ///< cudaStream_t
 
   Result<Buffer> allocate(Bytes size);
-  /// Host memory that copies reach without staging; same class, freed alike.
-  /// Copies run in the stream's order; those from or to ordinary host memory
-  /// have ended when the function returns.
+  /// Host memory that copies reach without staging.
+  Result<Buffer> allocate_pinned(Bytes size);
+  /// Lets copies and kernels of this GPU reach memory of another directly,
+  /// where `peer_path` is not `host`; nothing happens elsewhere.
+  Result<void> reach(int other);
+  /// Copies run in the stream's order. `copy_in` and `copy_out` are for
+  /// ordinary host memory and have ended when they return; `copy` is between
+  /// any of: this GPU's memory, another's, pinned memory; it only begins.
   Result<void> copy_in(void* device, const void* host, Bytes size);
   Result<void> copy_out(void* host, const void* device, Bytes size);
   Result<void> copy(void* to, const void* from, Bytes size);
@@ -108,6 +124,8 @@ class Context {
   Result<void> record(const Event& event);
   /// Work put on the stream from now on waits for `event` (of any stream).
   Result<void> wait(const Event& event);
+  /// Whether all work before `event` has ended; never waits.
+  Result<bool> reached(const Event& event);
   /// Waits for `to`; seconds of device time between two recorded events.
   Result<double> elapsed(const Event& from, const Event& to);
   Result<void> synchronize();

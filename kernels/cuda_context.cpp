@@ -83,6 +83,30 @@ Result<Buffer> Context::allocate(Bytes size) {
   return Buffer(data, size, device().ordinal);
 }
 
+Result<Buffer> Context::allocate_pinned(Bytes size) {
+  if (size.v < 0) return fail(Fault::input, "a negative size of memory");
+  if (size.v == 0) return Buffer();
+  TRY_DO(choose(device()));
+  void* data = nullptr;
+  // Portable: pinned for every GPU of the process.
+  TRY_DO(checked(cudaHostAlloc(&data, count(size), cudaHostAllocPortable),
+                 "allocating pinned memory"));
+  return Buffer(data, size, Buffer::kHost);
+}
+
+Result<void> Context::reach(int other) {
+  if (other == device().ordinal) return {};
+  TRY(const PeerPath path, peer_path(device().ordinal, other));
+  if (path == PeerPath::host) return {};
+  TRY_DO(choose(device()));
+  const auto code = cudaDeviceEnablePeerAccess(other, 0);
+  if (code != cudaErrorPeerAccessAlreadyEnabled) {
+    return checked(code, "reaching another GPU's memory");
+  }
+  (void)cudaGetLastError();
+  return {};
+}
+
 Result<void> Context::copy_in(void* device, const void* host, Bytes size) {
   if (size.v == 0) return {};
   TRY_DO(
@@ -103,10 +127,9 @@ Result<void> Context::copy_out(void* host, const void* device, Bytes size) {
 
 Result<void> Context::copy(void* to, const void* from, Bytes size) {
   if (size.v == 0) return {};
-  return checked(
-      cudaMemcpyAsync(to, from, count(size), cudaMemcpyDeviceToDevice,
-                      stream_of(state_->device)),
-      "copying on the GPU");
+  return checked(cudaMemcpyAsync(to, from, count(size), cudaMemcpyDefault,
+                                 stream_of(state_->device)),
+                 "copying on the GPU");
 }
 
 Result<void> Context::fill(void* device, std::uint8_t value, Bytes size) {
@@ -131,6 +154,16 @@ Result<void> Context::record(const Event& event) {
 Result<void> Context::wait(const Event& event) {
   return checked(cudaStreamWaitEvent(stream_of(device()), handle_of(event), 0),
                  "waiting for an event");
+}
+
+Result<bool> Context::reached(const Event& event) {
+  const auto code = cudaEventQuery(handle_of(event));
+  if (code == cudaErrorNotReady) {
+    (void)cudaGetLastError();
+    return false;
+  }
+  TRY_DO(checked(code, "asking a GPU how far it is"));
+  return true;
 }
 
 Result<double> Context::elapsed(const Event& from, const Event& to) {

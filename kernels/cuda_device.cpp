@@ -110,9 +110,26 @@ std::string describe(const DeviceInfo& info) {
       info.runtime_version % 1000 / 10, info.cublaslt);
 }
 
+Result<PeerPath> peer_path(int from, int to) {
+  int direct = 0;
+  TRY_DO(checked(cudaDeviceCanAccessPeer(&direct, from, to),
+                 "asking how GPUs reach each other"));
+  if (direct == 0) return PeerPath::host;
+  int atomics = 0;
+  TRY_DO(checked(cudaDeviceGetP2PAttribute(
+                     &atomics, cudaDevP2PAttrNativeAtomicSupported, from, to),
+                 "asking how GPUs reach each other"));
+  return atomics != 0 ? PeerPath::nvlink : PeerPath::pcie;
+}
+
 Buffer::~Buffer() {
   // Nothing can be done about a failure here; it shows at the next call.
-  if (data_ != nullptr) (void)cudaFree(data_);
+  if (data_ == nullptr) return;
+  if (device_ == kHost) {
+    (void)cudaFreeHost(data_);
+  } else {
+    (void)cudaFree(data_);
+  }
 }
 
 void Buffer::swap(Buffer& other) noexcept {

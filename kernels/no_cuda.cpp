@@ -22,6 +22,8 @@ Result<int> device_count() { return absent(); }
 Result<DeviceInfo> device_info(int /*ordinal*/) { return absent(); }
 std::string describe(const DeviceInfo& /*info*/) { return "no GPU"; }
 
+Result<PeerPath> peer_path(int /*from*/, int /*to*/) { return absent(); }
+
 Buffer::~Buffer() = default;
 void Buffer::swap(Buffer& other) noexcept {
   std::swap(data_, other.data_);
@@ -44,6 +46,8 @@ Context::~Context() = default;
 const Device& Context::device() const { return state_->device; }
 void* Context::stream() const { return nullptr; }
 Result<Buffer> Context::allocate(Bytes /*size*/) { return absent(); }
+Result<Buffer> Context::allocate_pinned(Bytes /*size*/) { return absent(); }
+Result<void> Context::reach(int /*other*/) { return absent(); }
 Result<void> Context::copy_in(void* /*device*/, const void* /*host*/,
                               Bytes /*size*/) {
   return absent();
@@ -62,6 +66,7 @@ Result<void> Context::fill(void* /*device*/, std::uint8_t /*value*/,
 Result<Event> Context::event() { return absent(); }
 Result<void> Context::record(const Event& /*event*/) { return absent(); }
 Result<void> Context::wait(const Event& /*event*/) { return absent(); }
+Result<bool> Context::reached(const Event& /*event*/) { return absent(); }
 Result<double> Context::elapsed(const Event& /*from*/, const Event& /*to*/) {
   return absent();
 }
