@@ -1,4 +1,5 @@
-// troupe profile: measures operators on the device at hand into the database.
+// troupe profile: measures operators and links of the machine at hand into the
+// database.
 #include "measure/profile.h"
 
 #include <fmt/format.h>
@@ -21,8 +22,23 @@ struct Options {
   std::vector<std::string> models;
   std::vector<int> tp, cp{1}, seq_len, micro_batch{1};
   double accuracy = 0.02;
+  std::string only;
   bool json = false, no_layers = false;
 };
+
+/// Links of the device's machine, or why there are none in the report.
+struct Links {
+  std::unique_ptr<measure::LinkMachine> machine;
+  std::string absent;
+};
+Result<Links> links_of(const Options& o) {
+  if (o.only == "operators") return Links{nullptr, ""};
+  auto opened = measure::open_links(o.device);
+  if (opened) return Links{*std::move(opened), ""};
+  if (opened.error().fault == Fault::input) return fail(opened.error());
+  return Links{nullptr, "copies and collectives between devices are skipped: " +
+                            opened.error().message};
+}
 
 /// "480", "480s", "8m", "1.5h" in seconds.
 Result<double> read_budget(const std::string& text) {
@@ -105,7 +121,11 @@ Result<int> run(const Options& o) {
   options.accuracy = o.accuracy;
   options.source = o.source;
   options.layers = !o.no_layers;
+  options.operators = o.only != "links";
+  options.copies = o.only != "operators";
   TRY(const auto machine, measure::open_machine(o.device));
+  TRY(const Links links, links_of(o));
+  options.links = links.machine.get();
   TRY(profiles::Database db,
       profiles::open_or_create(o.profiles.empty()
                                    ? home_root() / "profiles.db"
@@ -120,6 +140,7 @@ Result<int> run(const Options& o) {
                                                    what);
                                  }));
   }
+  if (!links.absent.empty()) report.notes.push_back(links.absent);
   if (o.json) {
     say("{}\n", to_text(measure::to_json(report, db.path())));
   } else {
@@ -133,7 +154,8 @@ Result<int> run(const Options& o) {
 void add_profile(Commands& commands) {
   auto o = std::make_shared<Options>();
   CLI::App* c = commands.add(
-      "profile", "measure operators on this machine into the profile database");
+      "profile",
+      "measure operators and links of this machine into the profile database");
   c->add_option("--device", o->device, "cuda:N or cpu")->capture_default_str();
   c->add_option("--model", o->models,
                 "models whose operators are measured (Llama 7B to 70B)");
@@ -151,6 +173,10 @@ void add_profile(Commands& commands) {
                 "leave what is expected to be known this well")
       ->capture_default_str();
   c->add_option("--source", o->source, "name of the rows' source");
+  c->add_option("--only", o->only,
+                "operators, or links: copies in memory, with the host and "
+                "between GPUs, collectives")
+      ->check(CLI::IsMember({"operators", "links"}));
   c->add_flag("--no-layers", o->no_layers, "operators only");
   c->add_option("--profiles", o->profiles, "profile database");
   c->add_flag("--json", o->json, "print one JSON object");

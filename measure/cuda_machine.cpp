@@ -89,37 +89,37 @@ class CudaMachine final : public Machine {
   }
 
   Result<double> time_copy(Route route, Bytes size) override {
+    check(has(route), "one GPU has no peers");
     if (copy_from_.size() < size) {
+      copy_from_ = cuda::Buffer();
+      copy_to_ = cuda::Buffer();
       TRY(copy_from_, context_.allocate(size));
       TRY(copy_to_, context_.allocate(size));
     }
-    if (route != Route::device) {
-      host_.resize(std::max(host_.size(), static_cast<std::size_t>(size.v)));
+    if (route != Route::device && host_.size() < size) {
+      host_ = cuda::Buffer();
+      TRY(host_, context_.allocate_pinned(size));
     }
+    void* to = route == Route::device_to_host ? host_.data() : copy_to_.data();
+    const void* from =
+        route == Route::host_to_device ? host_.data() : copy_from_.data();
     TRY_DO(context_.record(from_));
-    switch (route) {
-      case Route::device:
-        TRY_DO(context_.copy(copy_to_.data(), copy_from_.data(), size));
-        break;
-      case Route::host_to_device:
-        TRY_DO(context_.copy_in(copy_to_.data(), host_.data(), size));
-        break;
-      case Route::device_to_host:
-        TRY_DO(context_.copy_out(host_.data(), copy_from_.data(), size));
-        break;
-    }
+    TRY_DO(context_.copy(to, from, size));
     TRY_DO(context_.record(to_));
     return context_.elapsed(from_, to_);
   }
 
-  bool has(Route) const override { return true; }
+  bool has(Route route) const override {
+    return route == Route::device || route == Route::host_to_device ||
+           route == Route::device_to_host;
+  }
 
  private:
   MachineInfo info_;
   cuda::Context context_;
   cuda::Event from_, to_;
   cuda::Buffer copy_from_, copy_to_;
-  std::vector<std::byte> host_;
+  cuda::Buffer host_;
 };
 
 }  // namespace

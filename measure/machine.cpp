@@ -6,18 +6,6 @@
 
 namespace troupe::measure {
 
-std::string_view name_of(Route route) {
-  switch (route) {
-    case Route::device:
-      return "device";
-    case Route::host_to_device:
-      return "host_to_device";
-    case Route::device_to_host:
-      return "device_to_host";
-  }
-  return "?";
-}
-
 std::string device_slug(std::string_view prefix, std::string_view name) {
   std::string out(prefix);
   bool gap = !out.empty();
@@ -35,9 +23,8 @@ std::string device_slug(std::string_view prefix, std::string_view name) {
   return out;
 }
 
-Result<std::unique_ptr<Machine>> open_machine(std::string_view name) {
-  if (name == "cpu") return cpu_machine();
-  if (name == "cuda") return cuda_machine(0);
+Result<int> ordinal_of(std::string_view name) {
+  if (name == "cuda") return 0;
   if (name.starts_with("cuda:")) {
     const std::string_view number = name.substr(5);
     int ordinal = -1;
@@ -45,12 +32,18 @@ Result<std::unique_ptr<Machine>> open_machine(std::string_view name) {
         std::from_chars(number.data(), number.data() + number.size(), ordinal);
     const bool whole = error == std::errc{} &&
                        end == number.data() + number.size() && ordinal >= 0;
-    if (whole) return cuda_machine(ordinal);
+    if (whole) return ordinal;
   }
   return fail(Fault::input,
               fmt::format("--device {}: expected cpu, cuda or cuda:N, N being "
                           "the GPU's number from 0",
                           name));
+}
+
+Result<std::unique_ptr<Machine>> open_machine(std::string_view name) {
+  if (name == "cpu") return cpu_machine();
+  TRY(const int ordinal, ordinal_of(name));
+  return cuda_machine(ordinal);
 }
 
 }  // namespace troupe::measure

@@ -8,6 +8,7 @@
 
 #include "base/result.h"
 #include "kernels/call.h"
+#include "profiles/cost.h"
 
 namespace troupe::measure {
 
@@ -30,8 +31,7 @@ class Array {
 };
 
 /// Between which memories a copy goes.
-enum class Route : std::uint8_t { device, host_to_device, device_to_host };
-std::string_view name_of(Route route);
+using Route = profiles::CopyRoute;
 
 /// A device name of lower-case words out of a maker's name, after `prefix`:
 /// "cpu", "AMD EPYC 7763" becomes "cpu-amd-epyc-7763".
@@ -62,6 +62,10 @@ std::unique_ptr<Machine> cpu_machine();
 ///
 /// Errors: unavailable without CUDA, with the reason.
 Result<std::unique_ptr<Machine>> cuda_machine(int ordinal);
+/// N of "cuda:N", 0 of "cuda".
+///
+/// Errors: input for anything else.
+Result<int> ordinal_of(std::string_view name);
 /// "cpu", "cuda" or "cuda:N".
 Result<std::unique_ptr<Machine>> open_machine(std::string_view name);
 

@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <chrono>
-#include <ctime>
 
 #include "base/progress.h"
 
@@ -17,6 +16,8 @@ using Clock = std::chrono::steady_clock;
 constexpr double kBatchSeconds = 5;
 // Share of the budget that whole layers may use.
 constexpr double kLayerShare = 0.25;
+// Shares that links may use: of several devices, of one.
+constexpr double kLinkShare = 0.3, kCopyShare = 0.1;
 
 // Runs that timing takes for even the longest operator: cold and warm, each
 // with one run to warm up.
@@ -24,14 +25,6 @@ constexpr double kRunsAtLeast = 6;
 
 double since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
-}
-
-std::string today() {
-  const std::time_t now = std::time(nullptr);
-  std::tm parts{};
-  gmtime_r(&now, &parts);
-  return fmt::format("{:04}-{:02}-{:02}", parts.tm_year + 1900,
-                     parts.tm_mon + 1, parts.tm_mday);
 }
 
 /// One run of the profiler.
@@ -48,9 +41,10 @@ class Run {
   Result<ProfileReport> all();
 
  private:
-  void begin_section();
   Result<void> remember(Sampler& sampler);
-  Result<void> copies();
+  Result<void> links(double share);
+  void say_what_is_left_out();
+  Result<void> computation();
   Result<void> operators(Sampler& sampler, double until_s);
   Result<void> one_operator(Sampler& sampler, std::size_t index);
   Result<void> layers(const Sampler& sampler);
@@ -73,20 +67,6 @@ class Run {
   std::map<kernels::OpShape, OperatorTiming> timings_;
   std::map<profiles::LayerKey, bool> known_layers_;
 };
-
-void Run::begin_section() {
-  const MachineInfo& info = machine_.info();
-  section_ = {};
-  section_.source.name = report_.source;
-  section_.source.kind = "measured";
-  section_.source.date = today();
-  section_.source.licence = "CC0-1.0";
-  section_.source.libraries = info.libraries;
-  section_.source.note =
-      fmt::format("{}; operands out of the caches; medians{}{}", info.full_name,
-                  info.clocks.empty() ? "" : "; clocks ", info.clocks);
-  section_.devices = {{info.device, info.architecture}};
-}
 
 Result<void> Run::store() {
   stored_ = Clock::now();
@@ -125,29 +105,19 @@ Result<void> Run::remember(Sampler& sampler) {
   return {};
 }
 
-Result<void> Run::copies() {
-  Patience patience;
-  patience.limit_s = 0.1;
-  patience.most = 20;
-  for (const Route route :
-       {Route::device, Route::host_to_device, Route::device_to_host}) {
-    if (!machine_.has(route)) continue;
-    for (std::int64_t size = 4096; size <= (std::int64_t{256} << 20);
-         size *= 8) {
-      if (over(options_.budget_s / 4)) return {};
-      say(fmt::format("copy {} {} bytes", name_of(route), size));
-      std::vector<double> samples;
-      double spent = 0;
-      TRY_DO(machine_.time_copy(route, {size}));
-      while (static_cast<int>(samples.size()) < patience.most &&
-             (spent < patience.limit_s || samples.size() < 3)) {
-        TRY(const double t, machine_.time_copy(route, {size}));
-        samples.push_back(t);
-        spent += t;
-      }
-      report_.copies.push_back({route, {size}, summary(samples)});
-    }
-  }
+Result<void> Run::links(double share) {
+  LinkOptions how;
+  how.budget_s = share * options_.budget_s;
+  how.source = report_.source;
+  const double began = since(start_) / options_.budget_s;
+  TRY(report_.links,
+      measure_links(machine_, options_.links, database_, how,
+                    [&](double part, std::string_view what) {
+                      if (watch_) {
+                        watch_(std::min(began + part * share, 1.0), what);
+                      }
+                    }));
+  report_.interrupted = report_.interrupted || report_.links.interrupted;
   return {};
 }
 
@@ -252,13 +222,7 @@ Result<void> Run::layers(const Sampler& sampler) {
   return {};
 }
 
-Result<ProfileReport> Run::all() {
-  const MachineInfo& info = machine_.info();
-  report_.machine = info;
-  report_.source =
-      options_.source.empty()
-          ? fmt::format("profiled: {}, {}", info.full_name, info.libraries)
-          : options_.source;
+void Run::say_what_is_left_out() {
   for (const models::Model& model : options_.range.models) {
     for (const int tp : options_.range.tp) {
       if (model.heads % tp == 0) continue;
@@ -267,21 +231,45 @@ Result<ProfileReport> Run::all() {
                       model.name, tp, model.heads));
     }
   }
-  begin_section();
-  stored_ = Clock::now();
+}
+
+Result<void> Run::computation() {
   say("ceilings");
   TRY(report_.ceilings, measure_ceilings(machine_, options_.range.dtype));
-  Sampler sampler(wanted_operators(options_.range), report_.ceilings);
+  if (options_.copies) {
+    TRY_DO(links(options_.links != nullptr ? kLinkShare : kCopyShare));
+  }
+  Sampler sampler(wanted_operators(options_.range), *report_.ceilings);
   TRY_DO(remember(sampler));
-  if (options_.copies) TRY_DO(copies());
   const double first = options_.layers ? (1 - kLayerShare) * options_.budget_s
                                        : options_.budget_s;
   TRY_DO(operators(sampler, first));
   if (options_.layers) TRY_DO(layers(sampler));
   TRY_DO(operators(sampler, options_.budget_s));
-  TRY_DO(store());
   report_.left = sampler.left();
   report_.expected_error = sampler.expected_error();
+  return {};
+}
+
+Result<ProfileReport> Run::all() {
+  const MachineInfo& info = machine_.info();
+  report_.machine = info;
+  report_.source =
+      options_.source.empty()
+          ? fmt::format("profiled: {}, {}", info.full_name, info.libraries)
+          : options_.source;
+  section_ = section_of(
+      info, report_.source,
+      options_.links != nullptr ? options_.links->libraries() : std::string());
+  stored_ = Clock::now();
+  if (options_.operators) {
+    say_what_is_left_out();
+    const auto done = computation();
+    TRY_DO(store());  // what was measured before a failure stays
+    if (!done) return fail(done.error());
+  } else {
+    TRY_DO(links(1));
+  }
   report_.elapsed_s = since(start_);
   return std::move(report_);
 }

@@ -2,10 +2,11 @@
 // within a time budget, and goes on where an earlier run stopped.
 #pragma once
 
-#include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "measure/links.h"
 #include "measure/sampler.h"
 #include "measure/timing.h"
 #include "profiles/database.h"
@@ -17,8 +18,10 @@ struct ProfileOptions {
   double budget_s = 480;    ///< of wall time, measured from the call
   double accuracy = 0.02;   ///< operators expected to be this well known rest
   std::string source = {};  ///< of the rows; else made from the machine
+  bool operators = true;    ///< and ceilings and layers
   bool layers = true;
-  bool copies = true;
+  bool copies = true;            ///< in memory, with the host, between devices
+  LinkMachine* links = nullptr;  ///< null: one device
 };
 
 struct MeasuredOperator {
@@ -38,19 +41,13 @@ struct MeasuredLayer {
   int guessed = 0;  ///< operators in the sums that were not measured
 };
 
-struct MeasuredCopy {
-  Route route = Route::device;
-  Bytes size;
-  Timing timing;
-};
-
 struct ProfileReport {
   MachineInfo machine;
   std::string source;
-  Ceilings ceilings;
+  std::optional<Ceilings> ceilings;         ///< with operators
   std::vector<MeasuredOperator> operators;  ///< in the order of measuring
   std::vector<MeasuredLayer> layers;
-  std::vector<MeasuredCopy> copies;
+  LinkReport links;
   int remembered = 0;  ///< operators that the database knew from this source
   int skipped = 0;     ///< too large for this machine
   std::size_t left = 0;
@@ -60,10 +57,8 @@ struct ProfileReport {
   std::vector<std::string> notes;
 };
 
-/// Called before each measurement: share of the budget used, what is next.
-using Watch = std::function<void(double, std::string_view)>;
-
-/// Measures ceilings, copies, operators (worst known first) and whole layers.
+/// Measures ceilings, copies and links, operators (worst known first) and
+/// whole layers.
 /// Rows are stored in batches of a few seconds, each in one transaction.
 ///
 /// Errors: from the machine and the database; what was stored stays.

@@ -71,14 +71,67 @@ Json operators_json(const ProfileReport& report) {
   return list;
 }
 
-Json copies_json(const ProfileReport& report) {
+/// Copies, or collectives.
+Json links_json(const ProfileReport& report, bool collectives) {
   Json list = Json::array();
-  for (const MeasuredCopy& copy : report.copies) {
-    list.push_back({{"route", name_of(copy.route)},
-                    {"bytes", copy.size.v},
-                    {"timing", to_json(copy.timing)}});
+  for (const MeasuredLink& link : report.links.links) {
+    const LinkSeries& s = link.series;
+    if (s.collective.has_value() != collectives) continue;
+    Json one{{"bytes", link.bytes.v}, {"timing", to_json(link.timing)}};
+    if (collectives) {
+      one["collective"] = clusters::name_of(*s.collective);
+      one["ranks"] = s.devices.size();
+    } else {
+      one["route"] = name_of(s.route);
+    }
+    if (!s.devices.empty()) one["devices"] = s.devices;
+    list.push_back(std::move(one));
   }
   return list;
+}
+
+Json ceilings_json(const ProfileReport& report) {
+  if (!report.ceilings) return nullptr;
+  return {{"matrix_flops_per_s", report.ceilings->matrix_rate},
+          {"copy_bytes_per_s", report.ceilings->bandwidth},
+          {"launch_s", report.ceilings->launch_s}};
+}
+
+std::vector<std::string> notes_of(const ProfileReport& report) {
+  std::vector<std::string> notes = report.notes;
+  notes.insert(notes.end(), report.links.notes.begin(),
+               report.links.notes.end());
+  return notes;
+}
+
+/// One line for each curve: its smallest and its largest size.
+void write_links(const ProfileReport& report, std::string& out) {
+  struct Ends {
+    const MeasuredLink* least = nullptr;
+    const MeasuredLink* most = nullptr;
+    int sizes = 0;
+  };
+  std::map<LinkSeries, Ends> curves;
+  for (const MeasuredLink& link : report.links.links) {
+    Ends& ends = curves[link.series];
+    ++ends.sizes;
+    if (ends.least == nullptr || link.bytes < ends.least->bytes) {
+      ends.least = &link;
+    }
+    if (ends.most == nullptr || link.bytes > ends.most->bytes) {
+      ends.most = &link;
+    }
+  }
+  if (curves.empty()) return;
+  const auto line = std::back_inserter(out);
+  fmt::format_to(line, "\n{:<32}{:>7}{:>14}{:>14}\n", "link", "sizes",
+                 "smallest us", "largest GB/s");
+  for (const auto& [series, ends] : curves) {
+    fmt::format_to(line, "{:<32}{:>7}{:>14.3g}{:>14.4g}\n", to_string(series),
+                   ends.sizes, ends.least->timing.median_s * 1e6,
+                   static_cast<double>(ends.most->bytes.v) /
+                       ends.most->timing.median_s * 1e-9);
+  }
 }
 
 }  // namespace
@@ -90,10 +143,7 @@ Json to_json(const ProfileReport& report, const std::string& database) {
           {"clocks", report.machine.clocks},
           {"source", report.source},
           {"profiles", database},
-          {"ceilings",
-           {{"matrix_flops_per_s", report.ceilings.matrix_rate},
-            {"copy_bytes_per_s", report.ceilings.bandwidth},
-            {"launch_s", report.ceilings.launch_s}}},
+          {"ceilings", ceilings_json(report)},
           {"measured", report.operators.size()},
           {"remembered", report.remembered},
           {"skipped", report.skipped},
@@ -103,8 +153,11 @@ Json to_json(const ProfileReport& report, const std::string& database) {
           {"interrupted", report.interrupted},
           {"operators", operators_json(report)},
           {"layers", layers_json(report)},
-          {"copies", copies_json(report)},
-          {"notes", report.notes}};
+          {"copies", links_json(report, false)},
+          {"collectives", links_json(report, true)},
+          {"links_remembered", report.links.remembered},
+          {"links_complete", report.links.complete},
+          {"notes", notes_of(report)}};
 }
 
 std::string to_table(const ProfileReport& report, const std::string& database) {
@@ -112,12 +165,14 @@ std::string to_table(const ProfileReport& report, const std::string& database) {
   const auto line = std::back_inserter(out);
   fmt::format_to(line, "{} ({}), {}\n", report.machine.device,
                  report.machine.full_name, report.machine.libraries);
-  fmt::format_to(line,
-                 "ceilings: {:.3g} TFLOP/s of products, {:.4g} GB/s of copies, "
-                 "{:.2g} us a launch\n",
-                 report.ceilings.matrix_rate * 1e-12,
-                 report.ceilings.bandwidth * 1e-9,
-                 report.ceilings.launch_s * 1e6);
+  if (report.ceilings) {
+    fmt::format_to(
+        line,
+        "ceilings: {:.3g} TFLOP/s of products, {:.4g} GB/s of copies, "
+        "{:.2g} us a launch\n",
+        report.ceilings->matrix_rate * 1e-12, report.ceilings->bandwidth * 1e-9,
+        report.ceilings->launch_s * 1e6);
+  }
   if (!report.operators.empty()) {
     fmt::format_to(line, "\n{:<24}{:>7}{:>14}{:>14}{:>9}\n", "operator",
                    "shapes", "of matrix", "of copy", "spread");
@@ -144,7 +199,8 @@ std::string to_table(const ProfileReport& report, const std::string& database) {
         ratio(l.cold_sum_s, l.whole.median_s),
         l.guessed > 0 ? fmt::format("  {} operators guessed", l.guessed) : "");
   }
-  for (const std::string& note : report.notes) {
+  write_links(report, out);
+  for (const std::string& note : notes_of(report)) {
     fmt::format_to(line, "note: {}\n", note);
   }
   fmt::format_to(line,
