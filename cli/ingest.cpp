@@ -19,6 +19,7 @@ namespace {
 struct IngestOptions {
   std::vector<std::string> files;
   std::string format, profiles, device, source;
+  int ranks = 0, per_node = 0;
   bool shipped = false, json = false;
 };
 
@@ -51,6 +52,8 @@ Result<int> ingest(const IngestOptions& o) {
   profiles::IngestOptions how;
   how.device = o.device;
   how.source = o.source;
+  how.ranks = o.ranks;
+  how.per_node = o.per_node;
   if (!o.format.empty()) {
     const auto format = profiles::parse_format(o.format);
     if (!format) {
@@ -179,6 +182,15 @@ void add_ingest(Commands& commands) {
   command->add_option("--device", o->device,
                       "device kind, where the file does not say");
   command->add_option("--source", o->source, "name of the source");
+  command
+      ->add_option("--ranks", o->ranks,
+                   "nccl-tests: all ranks, where they are not listed")
+      ->check(CLI::Range(2, 1 << 20));
+  command
+      ->add_option("--per-node", o->per_node,
+                   "nccl-tests: ranks of a node, where nodes are not listed "
+                   "or share a name")
+      ->check(CLI::Range(1, 1 << 20));
   command->add_option("--profiles", o->profiles, "profile database");
   command->add_flag("--json", o->json, "print one JSON object");
   commands.run(command, [o] { return ingest(*o); });

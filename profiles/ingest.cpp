@@ -132,6 +132,20 @@ Result<void> read_text_format(Format format, std::string_view text,
   return fail(Fault::input, fmt::format("{}: {}", file.path, what));
 }
 
+/// Other files say themselves who took part.
+Result<void> check_ranks(Format format, const Foreign& file) {
+  const IngestOptions& o = file.options;
+  if (o.ranks == 0 && o.per_node == 0) return {};
+  if (format == Format::nccl_tests) return {};
+  return fail(Fault::input,
+              fmt::format("{}: --ranks and --per-node are for what nccl-tests "
+                          "prints; this is {}",
+                          file.path,
+                          format == Format::automatic
+                              ? std::string_view("of no known format")
+                              : name_of(format)));
+}
+
 /// By the option, else by the content.
 Result<void> read_text(const std::string& text, const Foreign& file,
                        Gather& gather) {
@@ -139,7 +153,10 @@ Result<void> read_text(const std::string& text, const Foreign& file,
   if (format == Format::automatic && looks_like_kineto(text)) {
     format = Format::kineto;
   }
-  if (format == Format::kineto) return read_kineto(text, file, gather);
+  if (format == Format::kineto) {
+    TRY_DO(check_ranks(format, file));
+    return read_kineto(text, file, gather);
+  }
   if (text.size() > kLargestText) {
     return fail(Fault::input, fmt::format("{}: is larger than {} MiB",
                                           file.path, kLargestText >> 20));
@@ -155,9 +172,11 @@ Result<void> read_text(const std::string& text, const Foreign& file,
     TRY(const Json json, parse_json(text, file.path));
     if (!json.is_object()) return fail(unknown_format(file.path));
     if (format == Format::automatic) format = format_of_json(json);
+    TRY_DO(check_ranks(format, file));
     return read_json_format(format, json, file, gather);
   }
   if (format == Format::automatic) format = format_of_text(text, file.name());
+  TRY_DO(check_ranks(format, file));
   return read_text_format(format, text, file, gather);
 }
 
@@ -171,6 +190,7 @@ Result<void> read_any(const std::filesystem::path& path,
       return fail(Fault::input, file.path + ": is an SQLite file");
     }
     text = {};  // SQLite reads it again, in parts
+    TRY_DO(check_ranks(Format::nsys, file));
     TRY_DO(read_nsys(file, gather));
   } else {
     if (is_gzip(text)) {

@@ -47,6 +47,10 @@ struct IngestOptions {
   Format format = Format::automatic;
   std::string device = {};  ///< a device kind; overrides the file's own
   std::string source = {};  ///< name of the source; else made from the file
+  /// Of nccl-tests: all ranks, where the file lists none; those of one node,
+  /// where it lists none or its hosts share a name. 0 leaves it to the file.
+  int ranks = 0;
+  int per_node = 0;
 };
 
 /// Reads a file into the database, in one transaction.

@@ -60,12 +60,39 @@ std::optional<Collective> collective_of(std::string_view program) {
   return found;
 }
 
+/// "mpirun -np 16 ... all_reduce_perf -n 20": the 16; nothing without a
+/// launcher. What follows the program is its own.
+std::optional<int> processes_of(const std::vector<std::string_view>& words) {
+  bool launched = false;
+  for (std::size_t i = 0; i < words.size(); ++i) {
+    const std::string_view word = words[i];
+    if (word.find("_perf") != std::string_view::npos) break;
+    launched = launched || word.ends_with("mpirun") ||
+               word.ends_with("mpiexec") || word.ends_with("srun");
+    int count = 0;
+    if (launched && (word == "-np" || word == "-n" || word == "--ntasks") &&
+        i + 1 < words.size() && from_text(words[i + 1], count) && count > 0) {
+      return count;
+    }
+  }
+  return {};
+}
+
+/// The number after a word; 0 where there is none.
+int after(const std::vector<std::string_view>& words, std::string_view name) {
+  const auto at = std::ranges::find(words, name);
+  int value = 0;
+  if (words.end() - at < 2 || !from_text(*(at + 1), value)) return 0;
+  return std::clamp(value, 0, 1 << 20);
+}
+
 /// One run: its ranks, then its table.
 struct Run {
   std::map<std::string, int> nodes;  ///< ranks by host
   std::set<int> ranks;
   std::set<std::string> devices;
   bool repeated = false;  ///< a rank is named twice
+  int per_process = 0;    ///< ranks, of the header; 0 unknown
   std::vector<std::string> columns;
   int refused = 0;
 };
@@ -99,10 +126,15 @@ class NcclTests {
     if (words.empty()) return {};
     note_program(words);
     note_version(text);
+    if (const auto count = processes_of(words)) processes_ = *count;
     if (text.find("nThread") != std::string_view::npos &&
         text.find("minBytes") != std::string_view::npos) {
       // Every process prints it where they were built without MPI.
       if (!run_.columns.empty() || run_.ranks.empty()) TRY_DO(close());
+      // At most 2^20 each: a product of 2^40 is refused as a row.
+      run_.per_process = static_cast<int>(std::min<std::int64_t>(
+          std::int64_t{after(words, "nThread")} * after(words, "nGpus"),
+          1 << 20));
       return {};
     }
     const std::size_t first = words[0] == "#" ? 1 : 0;
@@ -205,9 +237,10 @@ class NcclTests {
     }
     CollectiveRow made;
     made.collective = *collective_of(program_);
-    TRY(made.device, file_.device(*run_.devices.begin()));
-    made.ranks = static_cast<int>(run_.ranks.size());
-    made.per_node = run_.nodes.begin()->second;
+    TRY(made.device,
+        file_.device(run_.devices.empty() ? "" : *run_.devices.begin()));
+    made.ranks = ranks();
+    made.per_node = per_node();
     made.bytes = size;
     made.time_s = *micros * 1e-6;
     if (problem_of_row(made)) return {};
@@ -221,6 +254,42 @@ class NcclTests {
     return problem.has_value();
   }
 
+  /// As listed, as told, or as the header and the launcher say; 0 unknown.
+  int ranks() const {
+    if (!run_.ranks.empty()) return static_cast<int>(run_.ranks.size());
+    if (file_.options.ranks > 0) return file_.options.ranks;
+    const std::int64_t all =
+        std::int64_t{run_.per_process} * std::int64_t{processes_};
+    return static_cast<int>(std::min<std::int64_t>(all, 1 << 20));
+  }
+  int per_node() const {
+    if (file_.options.per_node > 0) return file_.options.per_node;
+    return run_.nodes.empty() ? 0 : run_.nodes.begin()->second;
+  }
+
+  /// Why the numbers of ranks make no row; empty when they do.
+  std::string problem_of_ranks() const {
+    const int told = file_.options.ranks;
+    if (!run_.ranks.empty() && told > 0 && told != ranks()) {
+      return fmt::format("{} ranks are listed, --ranks says {}", ranks(), told);
+    }
+    if (ranks() == 0) {
+      return "its ranks are not listed; say how many with --ranks N";
+    }
+    if (ranks() < 2) return "one rank alone communicates with nobody";
+    if (per_node() == 0) {
+      return fmt::format(
+          "the nodes of its {} ranks are not listed; say how many ranks a "
+          "node has with --per-node N",
+          ranks());
+    }
+    if (per_node() > ranks() || ranks() % per_node() != 0) {
+      return fmt::format("{} ranks do not make nodes of {}", ranks(),
+                         per_node());
+    }
+    return {};
+  }
+
   /// Why no line of this run can be a row.
   std::string problem_of_run() const {
     if (program_.empty()) {
@@ -230,20 +299,19 @@ class NcclTests {
     if (!collective_of(program_)) {
       return fmt::format("{}: no such collective here", excerpt(program_));
     }
-    if (run_.ranks.empty()) return "its ranks are not listed";
     if (run_.repeated) {
       return "a rank is listed twice: built without MPI, every process "
              "measured "
              "only itself";
     }
-    if (run_.ranks.size() < 2) return "one rank alone communicates with nobody";
     if (run_.devices.size() > 1) return "its ranks are of several device kinds";
     for (const auto& [host, count] : run_.nodes) {
+      if (file_.options.per_node > 0) break;
       if (count != run_.nodes.begin()->second) {
         return "its nodes hold unequal numbers of ranks";
       }
     }
-    return {};
+    return problem_of_ranks();
   }
 
   Result<void> close() {
@@ -265,6 +333,7 @@ class NcclTests {
   Run run_;
   std::string program_;
   std::string version_;
+  int processes_ = 0;  ///< of the launcher's line; 0 unknown
   Repeats<CollectiveRow> rows_;
   int number_ = 0;
   bool any_table_ = false;

@@ -1,4 +1,5 @@
 // nccl-tests, and the profile files of planners and simulators.
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -82,6 +83,55 @@ TEST(NcclTests, WrongResultsAndBrokenLinesAreRefused) {
     // Out of place where there is no other.
     EXPECT_DOUBLE_EQ(stored.row.time_s, stored.row.bytes == 64 ? 3e-6 : 7e-6);
   }
+}
+
+// Logs are often cut down to command, header and table.
+TEST(NcclTests, RanksComeFromTheCommandOrTheOptionsWhereNoneAreListed) {
+  const Scratch scratch;
+  const std::string table =
+      "# size count type redop root time algbw busbw #wrong time algbw busbw "
+      "#wrong\n"
+      "64 16 float sum -1 9 1 1 0 2.5 1 1 0\n";
+  const std::string header = "# nThread 1 nGpus 4 minBytes 8 maxBytes 8\n";
+  const std::string command =
+      "$ mpirun -np 6 --map-by ppr:2:node ./all_reduce_perf -b 8 -n 20 -g 4\n";
+  const auto row = [&](const std::string& text, IngestOptions how) {
+    Database db = empty_database();
+    how.device = "h100-sxm";
+    const IngestReport report =
+        value_of(ingest(db, scratch.write("all_reduce_perf.log", text), how));
+    if (report.inserted == 0) return report.rejections.at(0);
+    const auto rows = value_of(db.select<CollectiveRow>("h100-sxm", ""));
+    return fmt::format("{}/{}", rows[0].row.ranks, rows[0].row.per_node);
+  };
+  // Six processes of four GPUs.
+  EXPECT_EQ(row(command + header + table, {.per_node = 8}), "24/8");
+  EXPECT_EQ(row(header + table, {.ranks = 16, .per_node = 8}), "16/8");
+  EXPECT_THAT(row(header + table, {.per_node = 8}), HasSubstr("--ranks"));
+  EXPECT_THAT(row(command + header + table, {}), HasSubstr("--per-node"));
+  EXPECT_THAT(row(command + header + table, {.per_node = 7}),
+              HasSubstr("24 ranks do not make nodes of 7"));
+  EXPECT_THAT(row(header + table, {.ranks = 4, .per_node = 8}),
+              HasSubstr("4 ranks do not make nodes of 8"));
+}
+
+TEST(NcclTests, NodesOfOneNameAreToldApartByTheOption) {
+  const Scratch scratch;
+  const auto path = scratch.write(
+      "log.txt",
+      run_of("64 16 float sum -1 9 1 1 0 2.5 1 1 0\n", "all_reduce_perf"));
+  Database db = empty_database();
+  EXPECT_EQ(value_of(ingest(db, path, {.per_node = 1})).inserted, 1);
+  const auto rows = value_of(db.select<CollectiveRow>("v100-sxm-16", ""));
+  EXPECT_EQ(rows.at(0).row.ranks, 2);
+  EXPECT_EQ(rows.at(0).row.per_node, 1);
+  const IngestReport other =
+      value_of(ingest(db, path, {.ranks = 4, .per_node = 1}));
+  EXPECT_THAT(other.rejections.at(0), HasSubstr("2 ranks are listed"));
+  const auto csv = scratch.write("a.csv", "# troupe profiles 1\n");
+  const auto wrong = ingest(db, csv, {.per_node = 8});
+  ASSERT_FALSE(wrong);
+  EXPECT_THAT(wrong.error().message, HasSubstr("this is csv"));
 }
 
 TEST(NcclTests, RunsThatSayTooLittleAreRefused) {
