@@ -35,6 +35,6 @@ troupe_test(kernels_cuda
 
 # A table of errors on a GPU machine without a test framework.
 find_package(nlohmann_json REQUIRED)
-add_executable(kernel_check kernel_check.cpp cuda_perform.cpp)
+add_executable(kernel_check kernel_check.cpp cuda_perform.cpp gemm_best.cpp)
 target_link_libraries(kernel_check PRIVATE troupe_kernel_cases
   nlohmann_json::nlohmann_json fmt::fmt troupe_warnings)

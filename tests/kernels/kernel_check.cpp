@@ -1,15 +1,21 @@
 // kernel_check [--seed N] [--only TEXT] [--device N] [--offset BYTES] [--json]
-// Runs every operator on a GPU against the CPU's body and prints a table, or
-// JSON. Needs no test framework. Exit codes: 0 all right, 1 cannot run,
-// 3 a kernel is wrong.
+// Runs every operator on a GPU against the CPU's body and prints a table; with
+// --json one object a line as they come, so that a hang loses no result: each
+// case is announced by {"begin": NAME}. --only ^TEXT: names that begin so.
+// kernel_check --gemm-best SECONDS [--device N]
+// Products as chosen against the best of cuBLASLt, one JSON object a line.
+// Needs no test framework. Exit codes: 0 all right, 1 cannot run, 3 a kernel
+// is wrong or failed.
 #include <fmt/format.h>
 
 #include <charconv>
+#include <cstdio>
 #include <nlohmann/json.hpp>
 #include <random>
 #include <string_view>
 
 #include "tests/kernels/cuda_perform.h"
+#include "tests/kernels/gemm_best.h"
 
 namespace troupe::kernels {
 namespace {
@@ -19,6 +25,7 @@ struct Options {
   std::string only;
   int device = 0;
   std::int64_t offset = 0;
+  double gemm_best = 0;  ///< seconds
   bool json = false;
 };
 
@@ -42,15 +49,24 @@ Result<Options> parse(std::span<char* const> arguments) {
     const bool ok = (name == "--seed" && number(value, o.seed)) ||
                     (name == "--device" && number(value, o.device)) ||
                     (name == "--offset" && number(value, o.offset)) ||
+                    (name == "--gemm-best" && number(value, o.gemm_best) &&
+                     o.gemm_best > 0) ||
                     (name == "--only" && !(o.only = value).empty());
     if (!ok) {
       return fail(Fault::input,
                   fmt::format("{} {}: want --seed N, --only TEXT, --device N, "
-                              "--offset BYTES or --json",
+                              "--offset BYTES, --gemm-best SECONDS or --json",
                               name, value));
     }
   }
   return o;
+}
+
+bool wanted(const Options& options, std::string_view name) {
+  if (options.only.starts_with('^')) {
+    return name.starts_with(std::string_view(options.only).substr(1));
+  }
+  return name.find(options.only) != std::string_view::npos;
 }
 
 std::vector<testing::Case> cases_of(const Options& options) {
@@ -58,9 +74,7 @@ std::vector<testing::Case> cases_of(const Options& options) {
   for (auto* make : {&testing::operator_cases, &testing::gemm_cases,
                      &testing::attention_cases}) {
     for (auto& one : make(options.seed)) {
-      if (one.name.find(options.only) != std::string::npos) {
-        all.push_back(std::move(one));
-      }
+      if (wanted(options, one.name)) all.push_back(std::move(one));
     }
   }
   return all;
@@ -72,36 +86,52 @@ nlohmann::json to_json(const testing::Outcome& outcome) {
           {"ok", outcome.ok()},     {"note", outcome.note}};
 }
 
+/// A result as a JSON object, or nothing of the kind for people.
+void print_line(const Options& options, const nlohmann::json& line) {
+  if (!options.json) return;
+  fmt::print("{}\n", line.dump());
+  std::fflush(stdout);
+}
+
+/// A case that could not be run is wrong, with the reason in its note.
+testing::Outcome outcome_of(const testing::Case& one, DType dtype,
+                            const testing::Perform& perform) {
+  const auto compared = testing::compare(one, dtype, perform);
+  if (compared) return *compared;
+  return {.name = one.name, .dtype = dtype, .note = compared.error().message};
+}
+
 Result<int> check_all(const Options& options) {
+  if (options.gemm_best > 0) {
+    TRY_DO(
+        testing::print_gemms_against_best(options.device, options.gemm_best));
+    return 0;
+  }
   TRY(const auto info, cuda::device_info(options.device));
   TRY(auto context, cuda::Context::create(options.device));
   const auto perform = testing::perform_on(context, options.offset);
   if (!options.json) {
     fmt::print("{}\nseed {}\n", cuda::describe(info), options.seed);
   }
-  auto rows = nlohmann::json::array();
-  int wrong = 0;
+  print_line(options, {{"gpu", cuda::describe(info)},
+                       {"seed", options.seed},
+                       {"offset", options.offset}});
+  int wrong = 0, count = 0;
   for (const auto& one : cases_of(options)) {
     for (const DType dtype : {DType::fp32, DType::bf16}) {
-      TRY(const auto outcome, testing::compare(one, dtype, perform));
+      print_line(options, {{"begin", one.name}});
+      const auto outcome = outcome_of(one, dtype, perform);
+      ++count;
       wrong += outcome.ok() ? 0 : 1;
-      rows.push_back(to_json(outcome));
+      print_line(options, to_json(outcome));
       if (options.json) continue;
       fmt::print("{:<52} {:<5} {:.2e} of {:.2e} {}\n", outcome.name,
                  name_of(dtype), outcome.error, outcome.tolerance,
                  outcome.ok() ? "ok" : outcome.note);
     }
   }
-  if (options.json) {
-    const nlohmann::json all{{"gpu", cuda::describe(info)},
-                             {"seed", options.seed},
-                             {"offset", options.offset},
-                             {"wrong", wrong},
-                             {"cases", rows}};
-    fmt::print("{}\n", all.dump(1));
-  } else {
-    fmt::print("{} of {} wrong\n", wrong, rows.size());
-  }
+  if (!options.json) fmt::print("{} of {} wrong\n", wrong, count);
+  print_line(options, {{"wrong", wrong}, {"count", count}});
   return wrong == 0 ? 0 : 3;
 }
 
