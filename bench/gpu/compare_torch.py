@@ -1,5 +1,7 @@
 """Runs the operators of a `troupe profile --json` answer in PyTorch on the
-same GPU and writes both times side by side.
+same GPU and writes both times side by side. Where the profiler left no
+answer, the rows that it stored serve as well (`measured.csv`). The output is
+written anew every few seconds; exit code 77 says that there is no PyTorch.
 
     python3 compare_torch.py profile.json torch.json [--seconds 100]
 
@@ -7,7 +9,9 @@ Products go through torch.nn.functional.linear (cuBLAS), attention through
 scaled_dot_product_attention with the flash and cuDNN back ends, the others
 through the functions a PyTorch user would call."""
 import argparse
+import csv
 import json
+import os
 import re
 import sys
 import time
@@ -16,9 +20,11 @@ try:
     import torch
     import torch.nn.functional as F
 except ImportError as error:
-    sys.exit(f"skipped: {error}")
+    print(error, file=sys.stderr)
+    sys.exit(77)
 if not torch.cuda.is_available():
-    sys.exit("skipped: PyTorch sees no GPU")
+    print("PyTorch sees no GPU", file=sys.stderr)
+    sys.exit(77)
 
 DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 FLUSH = None
@@ -179,17 +185,46 @@ def choose(operators):
             for group in chosen for op in group[turn:turn + 1]]
 
 
+def operators_of(path):
+    """From the profiler's answer, or from exported rows."""
+    with open(path, newline="") as file:
+        if not path.endswith(".csv"):
+            return json.load(file)["operators"]
+        found, columns = [], None
+        for cells in csv.reader(file):
+            if not cells or cells[0].startswith("#"):
+                columns = None
+            elif columns is None:
+                columns = cells
+            elif "op" in columns and "dims" in columns:
+                row = dict(zip(columns, cells))
+                words = [row["op"], row["dims"], row["dtype"]]
+                words += [w for w in ("causal", "gated") if row.get(w) == "1"]
+                found.append({"operator": " ".join(words),
+                              "time_s": float(row["time_s"])})
+        return found
+
+
+def write(path, results, skipped):
+    """All or nothing: a run that is stopped leaves the last whole file."""
+    with open(path + ".part", "w") as file:
+        json.dump({"torch": torch.__version__,
+                   "gpu": torch.cuda.get_device_name(),
+                   "operators": results, "skipped": skipped}, file, indent=1)
+    os.replace(path + ".part", path)
+
+
 def main():
     arguments = argparse.ArgumentParser()
     arguments.add_argument("profile")
     arguments.add_argument("output")
     arguments.add_argument("--seconds", type=float, default=100)
     options = arguments.parse_args()
-    with open(options.profile) as file:
-        profile = json.load(file)
+    operators = operators_of(options.profile)
+    written = time.monotonic()
     until = time.monotonic() + options.seconds
     results, skipped = [], []
-    for op in choose(profile["operators"]):
+    for op in choose(operators):
         if time.monotonic() > until:
             break
         kind, dims, dtype, words = parse(op["operator"])
@@ -204,16 +239,21 @@ def main():
                                    f"{re.split(chr(10), str(error))[0]}")
         except torch.cuda.OutOfMemoryError:
             skipped.append(f"{op['operator']}: out of memory")
+            torch.cuda.empty_cache()
+            continue
+        except Exception as error:  # of a shape that PyTorch does not take
+            skipped.append(f"{op['operator']}: "
+                           f"{re.split(chr(10), str(error))[0]}")
             continue
         if times:
             best = min(times, key=times.get)
             results.append({"operator": op["operator"], "troupe_s": op["time_s"],
                             "torch_s": times, "best": best,
                             "ratio": times[best] / op["time_s"]})
-    with open(options.output, "w") as file:
-        json.dump({"torch": torch.__version__,
-                   "gpu": torch.cuda.get_device_name(),
-                   "operators": results, "skipped": skipped}, file, indent=1)
+        if time.monotonic() - written > 5:
+            write(options.output, results, skipped)
+            written = time.monotonic()
+    write(options.output, results, skipped)
 
 
 if __name__ == "__main__":

@@ -1,26 +1,39 @@
 #!/usr/bin/env bash
 # Everything that only a GPU shows, in one call of at most ten minutes:
 # correctness of every CUDA operator, a profile of the shipped model shapes,
-# achieved shares of the machine's two ceilings, the same shapes in PyTorch.
+# achieved shares of the machine's two ceilings, the same shapes in PyTorch,
+# products against cuBLASLt's best, links (copies; collectives where there are
+# several GPUs).
 #
 #   bench/gpu/run_all.sh [OUT] [BIN]
 #
-# OUT  folder for the results (default: $OUT, else ./gpu-results). What lies
-#      there after the run is enough to take the measurements in at home:
-#      troupe ingest OUT/measured.csv
+# OUT  folder for the results (default: $OUT, else ./gpu-results): at most
+#      eight files of at most 16 MiB. What lies there after the run is enough
+#      to take the measurements in at home: troupe ingest OUT/measured.csv
 # BIN  folder of troupe and kernel_check (default: build/cuda/bin). They may
 #      come from another machine: bench/gpu/pack.sh collects them.
-# BUDGET  seconds of the profiler (default 300).
+# BUDGET  seconds of the profiler's operators (default 220).
+# TOTAL   seconds of the whole run (default 570).
+# LIMITS  percent of every step's own time limit (default 100; for tests).
+#
+# Every step has a time limit of its own and none stops the others; results
+# are written as they come, the summary after every step.
 set -uo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 root=$(cd "$here/../.." && pwd)
 out=${1:-${OUT:-gpu-results}}
 bin=${2:-$root/build/cuda/bin}
-budget=${BUDGET:-300}
-mkdir -p "$out"
+budget=${BUDGET:-220}
+end=$((SECONDS + ${TOTAL:-570}))
+mkdir -p "$out" || exit 1
+out=$(cd "$out" && pwd)
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+log="$out/log.txt"
+: >"$log"
 
 # Libraries of Python packages (nvidia-cublas and so on), where there are any.
-packages=$(python3 - <<'PY' 2>/dev/null
+packages=$(timeout 20 python3 - <<'PY' 2>/dev/null
 import glob, site, sys
 roots = site.getsitepackages() + [site.getusersitepackages()] + sys.path
 print(":".join(sorted({d for r in roots for d in
@@ -28,45 +41,126 @@ print(":".join(sorted({d for r in roots for d in
 PY
 )
 export LD_LIBRARY_PATH="$bin/lib:$packages:/usr/local/cuda/lib64:${LD_LIBRARY_PATH:-}"
-export TROUPE_HOME="$out/home" TROUPE_DATA="${TROUPE_DATA:-$root}"
+export TROUPE_HOME="$work/home" TROUPE_DATA="${TROUPE_DATA:-$root}"
 
-for program in troupe kernel_check; do
-  if [ ! -x "$bin/$program" ]; then
-    echo "no $bin/$program; build it with: cmake --preset cuda && cmake --build --preset cuda --target troupe kernel_check" >&2
-    exit 1
-  fi
-done
+say() { echo "$*" | tee -a "$log" >&2; }
 
 failed=0
-step() { # step NAME SECONDS COMMAND...
-  local name=$1 limit=$2 from=$SECONDS
-  shift 2
-  echo "== $name" >&2
-  if ! timeout --signal=INT --kill-after=10 "$limit" "$@"; then
-    echo "$name: failed or ran over $limit s" | tee -a "$out/failures.txt" >&2
+# Runs a command under the smaller of its own limit and what is left of the
+# whole; its answer goes to a file, its complaints to the log. 77 is a skip.
+step() { # step NAME SECONDS FILE COMMAND...
+  local name=$1 limit=$(($2 * ${LIMITS:-100} / 100)) file=$3 from=$SECONDS left=$((end - SECONDS)) code
+  shift 3
+  if [ "$left" -lt 5 ]; then
+    say "$name: no time left"
     failed=1
+    return 1
   fi
-  echo "   $((SECONDS - from)) s" >&2
+  [ "$limit" -gt "$left" ] && limit=$left
+  [ "$limit" -lt 1 ] && limit=1 # to timeout, 0 is for ever
+  say "== $name (at most $limit s)"
+  timeout --signal=INT --kill-after=10 "$limit" "$@" \
+    >"$file" 2>"$work/complaints" </dev/null
+  code=$?
+  tail -c 20000 "$work/complaints" >>"$log"
+  case $code in
+    0) say "   $((SECONDS - from)) s" ;;
+    77) say "   skipped: $(tail -n 1 "$work/complaints")" ;;
+    *)
+      case $code in
+        124 | 137) say "   FAILED: $name ran over $limit s" ;;
+        *) say "   FAILED: $name ended with $code after $((SECONDS - from)) s: $(tail -n 1 "$work/complaints")" ;;
+      esac
+      failed=1
+      ;;
+  esac
+  return $code
 }
 
-rm -f "$out/failures.txt"
+# Never lets a result be lost for its size: what is over 15 MiB is cut.
+keep() { # keep FILE NAME
+  [ -s "$1" ] || return 0
+  head -c 15728640 "$1" >"$out/$2"
+}
+
+summarise() {
+  timeout 20 python3 "$here/summary.py" "$out" >"$work/summary" 2>>"$log" &&
+    cp "$work/summary" "$out/summary.txt"
+}
+
+export_rows() {
+  [ -e "$work/profiles.db" ] || return 0
+  step "export" 30 /dev/null "$bin/troupe" profiles export \
+    --profiles "$work/profiles.db" -o "$work/measured.csv" &&
+    keep "$work/measured.csv" measured.csv
+}
+
 {
   date -u +%FT%TZ
-  nvidia-smi --query-gpu=name,driver_version,clocks.sm,clocks.max.sm,power.limit,temperature.gpu \
-    --format=csv 2>/dev/null
-  "$bin/troupe" --version
-} >"$out/machine.txt"
+  timeout 20 nvidia-smi --query-gpu=name,driver_version,clocks.sm,clocks.max.sm,power.limit,temperature.gpu \
+    --format=csv
+  timeout 20 nvidia-smi topo -m
+} >>"$log" 2>&1
+missing=0
+for program in troupe kernel_check; do
+  if [ ! -x "$bin/$program" ]; then
+    say "no $bin/$program; build it with: cmake --preset cuda && cmake --build --preset cuda --target troupe kernel_check"
+    missing=1
+  elif ! timeout 20 "$bin/$program" --help >/dev/null 2>"$work/complaints" &&
+    grep -q "shared libr" "$work/complaints"; then
+    say "$bin/$program does not start: $(tail -n 1 "$work/complaints")"
+    missing=1
+  fi
+done
+[ "$missing" = 1 ] && exit 1
+timeout 20 "$bin/troupe" --version >>"$log" 2>&1
 
-step "operators against their CPU bodies" 120 \
-  "$bin/kernel_check" --json >"$out/kernel_check.json"
-step "profile" $((budget + 45)) \
-  "$bin/troupe" profile --device cuda:0 --budget "${budget}s" \
-  --profiles "$out/profiles.db" --json >"$out/profile.json"
-step "export" 20 \
-  "$bin/troupe" profiles export --profiles "$out/profiles.db" -o "$out/measured.csv"
-rm -f "$out/profiles.db" "$out/profiles.db-wal" "$out/profiles.db-shm"
-rm -rf "$out/home"
-step "the same shapes in PyTorch" 120 \
-  python3 "$here/compare_torch.py" "$out/profile.json" "$out/torch.json"
-python3 "$here/summary.py" "$out" | tee "$out/summary.txt"
+# A kernel that hangs or breaks the context takes the cases after it along:
+# then family by family.
+step "operators against their CPU bodies" 90 "$work/check" \
+  "$bin/kernel_check" --json
+code=$?
+cp "$work/check" "$work/checks"
+keep "$work/checks" kernel_check.jsonl
+if [ $code -ne 0 ]; then
+  until=$((SECONDS + 60))
+  for family in gemm attention norm rotary activation add bias embedding \
+    cross_entropy adamw square_sum clip_factor cast copy; do
+    [ "$SECONDS" -gt "$until" ] && break
+    step "operators: $family" 15 "$work/check" \
+      "$bin/kernel_check" --json --only "^$family"
+    { echo "{\"family\": \"$family\"}"; cat "$work/check"; } >>"$work/checks"
+    keep "$work/checks" kernel_check.jsonl
+  done
+fi
+summarise
+
+step "profile of operators" $((budget + 30)) "$work/profile.json" \
+  "$bin/troupe" profile --only operators --device cuda:0 \
+  --budget "${budget}s" --profiles "$work/profiles.db" --json
+keep "$work/profile.json" profile.json
+export_rows
+summarise
+
+# Where the profiler died, its rows are still in the database.
+shapes="$work/profile.json"
+[ -s "$shapes" ] || shapes="$out/measured.csv"
+step "the same shapes in PyTorch" 110 /dev/null \
+  python3 "$here/compare_torch.py" "$shapes" "$work/torch.json" --seconds 80
+keep "$work/torch.json" torch.json
+summarise
+
+step "products against cuBLASLt's best" 70 "$work/gemm" \
+  "$bin/kernel_check" --gemm-best 50
+keep "$work/gemm" gemm_best.jsonl
+summarise
+
+# In a process of its own: a link that hangs loses no operator.
+step "links" 60 "$work/links.json" \
+  "$bin/troupe" profile --only links --device cuda:0 --budget 40s \
+  --profiles "$work/profiles.db" --json
+keep "$work/links.json" links.json
+export_rows
+summarise
+cat "$out/summary.txt" 2>/dev/null
 exit $failed
