@@ -54,7 +54,25 @@ class Profile(CliTest):
         second = self.json_of(*arguments)
         self.assertGreaterEqual(second["remembered"], first["measured"])
 
+    def test_links_of_a_processor_are_its_copies(self):
+        arguments = ["profile", "--device", "cpu", "--only", "links",
+                     "--budget", "4s", "--profiles", "links.db"]
+        first = self.json_of(*arguments)
+        self.assertIsNone(first["ceilings"])
+        self.assertGreater(len(first["copies"]), 3)
+        self.assertEqual({c["route"] for c in first["copies"]}, {"device"})
+        self.assertEqual(first["collectives"], [])
+        self.assertTrue(any("skipped" in note for note in first["notes"]))
+        second = self.json_of(*arguments)
+        self.assertEqual(second["links_remembered"], len(first["copies"]))
+        rows = self.json_of("profiles", "show", "--profiles", "links.db",
+                            "--table", "copies")
+        self.assertGreaterEqual(len(rows["sources"][0]["copies"]),
+                                len(first["copies"]))
+
     def test_mistakes(self):
+        self.refused("profile", "--device", "cpu", "--only", "wires",
+                     names="wires")
         self.refused("profile", "--device", "tpu", names="expected cpu, cuda")
         self.refused("profile", "--device", "cpu", "--budget", "soon",
                      names="--budget soon")

@@ -53,6 +53,24 @@ class Ingest(CliTest):
         self.assertEqual((inserted, rejected), (0, 0))
         self.assertGreater(unchanged, 1000)
 
+    def test_nccl_tests_without_ranks_take_the_options(self):
+        log = self.write("all_reduce_perf.log", (
+            "# nThread 1 nGpus 8 minBytes 8 maxBytes 8\n"
+            "# size count type redop root time algbw busbw #wrong time algbw "
+            "busbw #wrong\n"
+            "64 16 float sum -1 9 1 1 0 2.5 1 1 0\n"))
+        told = ["ingest", log, "--device", "h100-sxm", "--profiles", "n.db"]
+        _, _, rejected = self.ingest(*told[1:])
+        self.assertEqual(rejected, 1)
+        self.assertEqual(self.ingest(*told[1:], "--ranks", "16",
+                                     "--per-node", "8"), (1, 0, 0))
+        rows = self.json_of("profiles", "show", "--profiles", "n.db")
+        row = rows["sources"][0]["collectives"][0]
+        self.assertEqual((row["ranks"], row["per_node"]), (16, 8))
+        self.refused(*told, "--per-node", "0", names="per-node")
+        self.refused("ingest", self.write("lab.csv", CSV), "--per-node", "8",
+                     names="nccl-tests")
+
     def test_bad_rows_are_named_and_the_good_ones_kept(self):
         bad = ("lab-gpu,gemm,bf16,1x64x64x{},0,{},0.01,20\n")
         lines = CSV.splitlines(keepends=True)
