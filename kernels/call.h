@@ -47,6 +47,8 @@ struct Gemm {
 /// Model:  softmax(scale q k') v. Causal: the queries of a sequence are the
 ///         last ones of its keys: query j of nq sees key t of nk when
 ///         t <= j + nk - nq. A query without any key gives 0 and lse -inf.
+///         A sliding window leaves of the keys that a query sees the last
+///         `window`, its own among them; it needs a causal call.
 ///         heads is a multiple of kv_heads; head h reads kv head
 ///         h / (heads / kv_heads). Tokens of no sequence are left alone.
 struct AttentionSizes {
@@ -56,6 +58,7 @@ struct AttentionSizes {
   std::int64_t heads = 0, kv_heads = 0, head_dim = 0;
   std::int64_t q_ld = 0, kv_ld = 0, out_ld = 0;  ///< elements per token
   bool causal = true;
+  std::int64_t window = 0;                  ///< keys; 0: no window
   double scale = 0;                         ///< 0: 1 / sqrt(head_dim)
   const std::int32_t* q_starts = nullptr;   ///< sequences + 1
   const std::int32_t* kv_starts = nullptr;  ///< sequences + 1
@@ -130,6 +133,26 @@ struct NormBackward {
   void* workspace = nullptr;  ///< `workspace` bytes
 };
 
+/// Slower turns for long contexts, as Llama 3.1 has them. A pair that turns
+/// f times per position makes f `original` turns in the context it was
+/// trained with: under `low` it turns `factor` times slower, over `high` as
+/// before, and in between a linear mix of both. A factor of 1 is none.
+///
+/// Source: "rope_scaling" of type "llama3" in the models' config.json.
+struct RotaryScaling {
+  double factor = 1, low = 1, high = 4;
+  double original = 8192;  ///< positions
+};
+
+/// Turns per position of a pair, scaled.
+constexpr double scaled_turns(double turns, const RotaryScaling& s) {
+  const double all = turns * s.original;
+  if (s.factor == 1 || all > s.high) return turns;
+  if (all < s.low) return turns / s.factor;
+  const double keep = (all - s.low) / (s.high - s.low);
+  return turns * ((1 - keep) / s.factor + keep);
+}
+
 /// Rotary positions, in place: pairs (i, i + head_dim/2) of every head turn by
 /// position * base^(-2i/head_dim): (x, y) becomes (x cos - y sin, y cos +
 /// x sin). `inverse` turns back (the gradient). head_dim is even.
@@ -138,6 +161,7 @@ struct Rotary {
   DType dtype = DType::bf16;
   std::int64_t tokens = 0, heads = 0, head_dim = 0, ld = 0;
   double base = 10000;
+  RotaryScaling scaling = {};
   bool inverse = false;
   const std::int32_t* positions = nullptr;  ///< (tokens)
   void* data = nullptr;

@@ -89,6 +89,14 @@ Result<void> check(const Rotary& c, Side side) {
   if (some) checker.stride("ld", c.ld, c.heads * c.head_dim);
   checker.volume({{"tokens", c.tokens}, {"ld", c.ld}});
   checker.finite("base", c.base);
+  checker.range("scaling.factor", c.scaling.factor, 1, 0x1p32);
+  checker.range("scaling.low", c.scaling.low, 0x1p-32, 0x1p32);
+  checker.range("scaling.original", c.scaling.original, 1, 0x1p40);
+  checker.range("scaling.high", c.scaling.high, c.scaling.low, 0x1p33);
+  if (c.scaling.high == c.scaling.low) {
+    checker.complain("scaling.high", std::to_string(c.scaling.high),
+                     "it must be above scaling.low");
+  }
   if (!(c.base > 0)) checker.range("base", c.base, 0x1p-1022, HUGE_VAL);
   checker.pointers(some, {{"positions", c.positions}, {"data", c.data}});
   return checker.done();

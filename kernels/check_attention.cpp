@@ -61,6 +61,11 @@ void check_sizes(Checker& checker, const AttentionSizes& s) {
   checker.volume({{"q_tokens", s.q_tokens}, {"q_ld", s.q_ld}});
   checker.volume({{"kv_tokens", s.kv_tokens}, {"kv_ld", s.kv_ld}});
   checker.volume({{"q_tokens", s.q_tokens}, {"out_ld", s.out_ld}});
+  checker.sizes({{"window", s.window}});
+  if (s.window > 0 && !s.causal) {
+    checker.complain("window", std::to_string(s.window),
+                     "only a causal call has a window");
+  }
   checker.finite("scale", s.scale);
   if (!checker.good()) return;
   check_starts(checker, "q_starts", s.q_starts, s, s.q_tokens, s.max_q);

@@ -52,7 +52,8 @@ class Forward {
     maximum_.topRows(nq).setConstant(kNone);
     total_.topRows(nq).setZero();
     const std::int64_t last = visible(s_, one, j + nq - 1);
-    for (std::int64_t t = 0; t < last; t += kKeys) {
+    const std::int64_t first = earliest(s_, one, j) / kKeys * kKeys;
+    for (std::int64_t t = first; t < last; t += kKeys) {
       keys(one, head, j, nq, t, std::min(kKeys, last - t));
     }
     finish(one, head, j, nq);
@@ -68,20 +69,20 @@ class Forward {
     auto score = score_.topLeftCorner(nq, nk);
     score.noalias() = query_.topRows(nq) * key_.topRows(nk).transpose();
     for (std::int64_t i = 0; i < nq; ++i) {
-      soften(i, std::clamp<std::int64_t>(visible(s_, one, j + i) - t, 0, nk),
-             nk);
+      soften(i, seen_of(s_, one, j + i, t, nk), nk);
     }
     sum_.topRows(nq).noalias() += score * value_.topRows(nk);
   }
 
   // Row i of scores becomes exp(score - maximum); what was summed so far
   // follows the new maximum.
-  void soften(std::int64_t i, std::int64_t seen, std::int64_t nk) {
+  void soften(std::int64_t i, Seen seen, std::int64_t nk) {
     S* row = &score_(i, 0);
-    std::fill(row + seen, row + nk, S{});
-    if (seen == 0) return;
+    std::fill(row, row + seen.begin, S{});
+    std::fill(row + seen.end, row + nk, S{});
+    if (seen.begin == seen.end) return;
     S maximum = maximum_(i, 0);
-    for (std::int64_t t = 0; t < seen; ++t) {
+    for (std::int64_t t = seen.begin; t < seen.end; ++t) {
       if (row[t] > maximum) maximum = row[t];
     }
     if (maximum != maximum_(i, 0)) {
@@ -91,7 +92,7 @@ class Forward {
       maximum_(i, 0) = maximum;
     }
     S total{};
-    for (std::int64_t t = 0; t < seen; ++t) {
+    for (std::int64_t t = seen.begin; t < seen.end; ++t) {
       row[t] = std::exp(row[t] - maximum);
       total += row[t];
     }

@@ -24,6 +24,25 @@ inline std::int64_t visible(const AttentionSizes& s, const Sequence& one,
   return std::clamp<std::int64_t>(j + one.nk - one.nq + 1, 0, one.nk);
 }
 
+/// The first key of the sequence that its query `j` sees.
+inline std::int64_t earliest(const AttentionSizes& s, const Sequence& one,
+                             std::int64_t j) {
+  if (s.window == 0) return 0;
+  return std::max<std::int64_t>(visible(s, one, j) - s.window, 0);
+}
+
+/// The keys of the block [t, t + nk) that query `j` sees, from t on.
+struct Seen {
+  std::int64_t begin, end;
+};
+inline Seen seen_of(const AttentionSizes& s, const Sequence& one,
+                    std::int64_t j, std::int64_t t, std::int64_t nk) {
+  const auto within = [&](std::int64_t key) {
+    return std::clamp<std::int64_t>(key - t, 0, nk);
+  };
+  return {within(earliest(s, one, j)), within(visible(s, one, j))};
+}
+
 inline double scale_of(const AttentionSizes& s) {
   if (s.scale != 0) return s.scale;
   return 1 / std::sqrt(static_cast<double>(s.head_dim));

@@ -78,7 +78,8 @@ class Backward {
     }
     dq_.topRows(nq).setZero();
     const std::int64_t last = visible(s_, one, j + nq - 1);
-    for (std::int64_t t = 0; t < last; t += kKeys) {
+    const std::int64_t first = earliest(s_, one, j) / kKeys * kKeys;
+    for (std::int64_t t = first; t < last; t += kKeys) {
       keys(one, kv_head, j, nq, t, std::min(kKeys, last - t));
     }
     dq_.topRows(nq) *= scale_;
@@ -98,9 +99,8 @@ class Backward {
     probability.noalias() = query * key_.topRows(nk).transpose();
     d_score.noalias() = d_out * value_.topRows(nk).transpose();
     for (std::int64_t i = 0; i < nq; ++i) {
-      const std::int64_t seen =
-          std::clamp<std::int64_t>(visible(s_, one, j + i) - t, 0, nk);
-      row(i, lse_(i, 0) == kNone ? 0 : seen, nk);
+      const Seen seen = seen_of(s_, one, j + i, t, nk);
+      row(i, lse_(i, 0) == kNone ? Seen{0, 0} : seen, nk);
     }
     dv_.middleRows(t, nk).noalias() += probability.transpose() * d_out;
     dk_.middleRows(t, nk).noalias() += scale_ * (d_score.transpose() * query);
@@ -108,15 +108,17 @@ class Backward {
   }
 
   // Scores become probabilities, their gradients those of the scores.
-  void row(std::int64_t i, std::int64_t seen, std::int64_t nk) {
+  void row(std::int64_t i, Seen seen, std::int64_t nk) {
     S* probability = &probability_(i, 0);
     S* d_score = &d_score_(i, 0);
-    for (std::int64_t t = 0; t < seen; ++t) {
+    for (std::int64_t t = seen.begin; t < seen.end; ++t) {
       probability[t] = std::exp(scale_ * probability[t] - lse_(i, 0));
       d_score[t] = probability[t] * (d_score[t] - delta_(i, 0));
     }
-    std::fill(probability + seen, probability + nk, S{});
-    std::fill(d_score + seen, d_score + nk, S{});
+    for (S* part : {probability, d_score}) {
+      std::fill(part, part + seen.begin, S{});
+      std::fill(part + seen.end, part + nk, S{});
+    }
   }
 
   static constexpr S kNone = -std::numeric_limits<S>::infinity();

@@ -121,8 +121,13 @@ void perform(const Rotary& call) {
   const auto pairs = static_cast<std::size_t>(half);
   std::vector<double> frequency(pairs), cosine(pairs), sine(pairs);
   for (std::size_t i = 0; i < pairs; ++i) {
-    frequency[i] = std::pow(call.base, -2.0 * static_cast<double>(i) /
-                                           static_cast<double>(call.head_dim));
+    const double radians =
+        std::pow(call.base, -2.0 * static_cast<double>(i) /
+                                static_cast<double>(call.head_dim));
+    constexpr double kTurn = 2 * std::numbers::pi;
+    frequency[i] = call.scaling.factor == 1
+                       ? radians
+                       : scaled_turns(radians / kTurn, call.scaling) * kTurn;
   }
   with_type(call.dtype, [&](auto type) {
     using T = decltype(type);

@@ -10,7 +10,8 @@ bool has_kernel(DType dtype) {
 }
 
 bool on_matrix_units(DType dtype, const AttentionShape& shape) {
-  return dtype == DType::bf16 && shape.head_dim <= kWidestTile;
+  return dtype == DType::bf16 && shape.head_dim <= kWidestTile &&
+         shape.window == 0;
 }
 
 }  // namespace

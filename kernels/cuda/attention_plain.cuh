@@ -114,8 +114,9 @@ __global__ void attention_plain_forward(AttentionShape s, const T* q,
   const int query = first + m.warp;
   const int seen = query <= last ? part.seen(s, query) : 0;
   const int keys = part.seen(s, last);
+  const int begin = part.earliest(s, query);
   float top = -INFINITY, total = 0, sum[kLaneColumns] = {};
-  for (int key = 0; key < keys; key += 32) {
+  for (int key = part.earliest(s, first) / 32 * 32; key < keys; key += 32) {
     __syncthreads();
     load_plain(m.tile_a, k + kv_at + key * s.kv_ld, s.kv_ld, 32,
                part.keys - key, dim);
@@ -123,7 +124,7 @@ __global__ void attention_plain_forward(AttentionShape s, const T* q,
                part.keys - key, dim);
     __syncthreads();
     float score = s.scale * dot(m.own(m.own_a, dim), m.row(m.tile_a, dim), dim);
-    if (key + m.lane >= seen) score = -INFINITY;
+    if (key + m.lane >= seen || key + m.lane < begin) score = -INFINITY;
     const float next = fmaxf(top, warp_max(score));
     const float base = next == -INFINITY ? 0.0F : next;
     const float old = expf(top - base), weight = expf(score - base);
@@ -186,11 +187,12 @@ __global__ void attention_plain_query_gradient(AttentionShape s,
              kPlainWarps, part.queries - first, dim);
   const int last = min(first + kPlainWarps, part.queries) - 1;
   const int query = min(first + m.warp, last);
-  const int seen = part.seen(s, query);
+  const int seen = part.seen(s, query), begin = part.earliest(s, query);
   const std::int64_t at = (part.q_first + query) * s.heads + head;
   const float lse = o.lse[at], delta = o.delta[at];
   float sum[kLaneColumns] = {};
-  for (int key = 0; key < part.seen(s, last); key += 32) {
+  for (int key = part.earliest(s, first) / 32 * 32; key < part.seen(s, last);
+       key += 32) {
     __syncthreads();
     load_plain(m.tile_a, o.k + kv_at + key * s.kv_ld, s.kv_ld, 32,
                part.keys - key, dim);
@@ -200,7 +202,7 @@ __global__ void attention_plain_query_gradient(AttentionShape s,
     const Score score =
         score_of(s.scale * dot(m.own(m.own_a, dim), m.row(m.tile_a, dim), dim),
                  dot(m.own(m.own_b, dim), m.row(m.tile_b, dim), dim), lse,
-                 delta, key + m.lane < seen);
+                 delta, key + m.lane < seen && key + m.lane >= begin);
     add_rows(sum, score.gradient, m.tile_a, dim);
   }
   if (first + m.warp > last) return;
@@ -229,7 +231,9 @@ __device__ inline void add_plain_queries(const AttentionShape& s,
   const Score score =
       score_of(s.scale * dot(m.own(m.own_a, dim), m.row(m.tile_a, dim), dim),
                dot(m.own(m.own_b, dim), m.row(m.tile_b, dim), dim), o.lse[at],
-               o.delta[at], exists && key < part.seen(s, query + m.lane));
+               o.delta[at],
+               exists && key < part.seen(s, query + m.lane) &&
+                   key >= part.earliest(s, query + m.lane));
   add_rows(dv, score.weight, m.tile_b, dim);
   add_rows(dk, score.gradient, m.tile_a, dim);
 }
@@ -252,10 +256,16 @@ __global__ void attention_plain_key_gradient(AttentionShape s,
   const int group = s.heads / s.kv_heads;
   // The first query that sees the first key is first - ahead + 1.
   const int begin = s.causal ? max(0, first - part.ahead + 1) / 32 * 32 : 0;
+  // Query j sees keys from j + ahead - window on: the last one that sees the
+  // block's last key is that key - ahead + window.
+  const int end = s.window == 0
+                      ? part.queries
+                      : min(part.queries,
+                            first + kPlainWarps - part.ahead + s.window);
   float dk[kLaneColumns] = {}, dv[kLaneColumns] = {};
   for (std::int64_t head = kv_head * group; head < (kv_head + 1) * group;
        ++head) {
-    for (int query = begin; query < part.queries; query += 32) {
+    for (int query = begin; query < end; query += 32) {
       add_plain_queries(s, o, m, part, key, query, head, dk, dv);
     }
   }

@@ -155,6 +155,10 @@ struct Part {
     if (!s.causal) return keys;
     return max(0, min(keys, query + ahead));
   }
+  /// The first key that query j sees, of a window.
+  __device__ int earliest(const AttentionShape& s, int query) const {
+    return s.window == 0 ? 0 : max(0, seen(s, query) - s.window);
+  }
 };
 
 /// Some rows of one head in device memory.

@@ -19,6 +19,7 @@ struct Operands {
   std::int64_t tokens, ld;
   int heads, half;
   double log2_base;
+  RotaryScaling scaling;
   bool inverse;
 };
 
@@ -57,7 +58,8 @@ __global__ void __launch_bounds__(kThreads) rotary_kernel(Operands<T> o) {
   constexpr double one_over_two_pi = 0.159154943091895335769;
   for (int i = static_cast<int>(threadIdx.x); i < o.half;
        i += static_cast<int>(blockDim.x)) {
-    turns[i] = exp2(-o.log2_base * i / o.half) * one_over_two_pi;
+    turns[i] = scaled_turns(
+        exp2(-o.log2_base * i / o.half) * one_over_two_pi, o.scaling);
   }
   const int packs = o.half / W;
   const int work = kTokens * o.heads * packs;
@@ -94,6 +96,7 @@ Result<void> launch(const Rotary& call, const Device& device) {
                         static_cast<int>(call.heads),
                         half,
                         std::log2(call.base),
+                        call.scaling,
                         call.inverse};
     const bool wide =
         aligned(call.data) && ld % kWide<T> == 0 && half % kWide<T> == 0;

@@ -15,6 +15,7 @@ struct AttentionProblem {
   bool causal = true;
   std::int64_t gap = 0;  ///< elements between rows
   double scale = 0;
+  std::int64_t window = 0;
   Doubles q, k, v;
 
   AttentionProblem(const std::vector<int>& q_lengths,
@@ -54,6 +55,7 @@ struct AttentionProblem {
             .kv_ld = gap > 0 ? kv_ld() : 0,
             .out_ld = gap > 0 ? out_ld() : 0,
             .causal = causal,
+            .window = window,
             .scale = scale,
             .q_starts = q_starts.data(),
             .kv_starts = kv_starts.data()};
@@ -98,7 +100,9 @@ inline AttentionProblem::Answer AttentionProblem::naive() const {
             score += at(q, row * q_ld() + h * dim + c) *
                      at(k, (kv_starts[s] + t) * kv_ld() + kv * dim + c);
           }
-          const bool seen = !causal || t <= j + nk - nq;
+          const std::int64_t own = j + nk - nq;
+          const bool seen =
+              !causal || (t <= own && (window == 0 || t > own - window));
           weight.push_back(seen ? std::exp(factor * score) : 0);
           sum += weight.back();
         }

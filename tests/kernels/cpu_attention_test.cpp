@@ -29,6 +29,11 @@ void expect_naive(const AttentionProblem& p) {
   }
 }
 
+AttentionProblem windowed(AttentionProblem p, std::int64_t window) {
+  p.window = window;
+  return p;
+}
+
 std::vector<AttentionProblem> problems() {
   return {
       {{1}, {1}, 1, 1, 1, true},
@@ -40,6 +45,11 @@ std::vector<AttentionProblem> problems() {
       {{5, 3}, {2, 0}, 2, 1, 4, true},               // queries without any key
       {{5, 3}, {2, 0}, 2, 1, 4, false},
       {{70}, {3}, 1, 1, 2, true},  // a whole block without keys
+      windowed({{130}, {130}, 2, 1, 4, true}, 1),
+      windowed({{130}, {200}, 2, 2, 3, true, 1}, 65),
+      windowed({{3, 66}, {70, 66}, 2, 1, 4, true}, 7),
+      windowed({{5, 3}, {2, 0}, 2, 1, 4, true}, 2),
+      windowed({{9}, {9}, 1, 1, 2, true}, 1000),
   };
 }
 

@@ -124,6 +124,13 @@ TEST(CpuBadCall, OfAttention) {
   refused([](auto& c) { c.sizes.q_starts = below; }, "q_starts is -1",
           Seen::on_host);
   refused([](auto& c) { c.lse = nullptr; }, "lse is null");
+  refused([](auto& c) { c.sizes.window = -1; }, "window is -1");
+  refused(
+      [](auto& c) {
+        c.sizes.window = 4;
+        c.sizes.causal = false;
+      },
+      "window is 4");
   refused([](auto& c) { c.k = nullptr; }, "k is null");
 }
 
@@ -169,6 +176,20 @@ TEST(CpuBadCall, OfNormsAndRotary) {
                         .positions = indices,
                         .data = x},
                  "rotary", "base is 0");
+  const auto scaled = [&](RotaryScaling scaling, const char* what) {
+    expect_refused(Rotary{.dtype = d,
+                          .tokens = 1,
+                          .heads = 1,
+                          .head_dim = 2,
+                          .scaling = scaling,
+                          .positions = indices,
+                          .data = x},
+                   "rotary", what);
+  };
+  scaled({.factor = 0.5}, "scaling.factor is 0.5");
+  scaled({.factor = NAN}, "scaling.factor is nan");
+  scaled({.factor = 8, .low = 4, .high = 4}, "scaling.high is 4");
+  scaled({.factor = 8, .original = 0}, "scaling.original is 0");
 }
 
 TEST(CpuBadCall, OfPointwiseOperatorsAndEmbeddings) {

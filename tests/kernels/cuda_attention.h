@@ -15,6 +15,7 @@ struct Attention {
   bool causal = true;
   std::int64_t gap = 0;  ///< elements between rows
   double scale = 0;
+  std::int64_t window = 0;
   /// Keys of every query that out and lse know of and the call does not.
   std::int64_t wider = 0;
 

@@ -32,7 +32,9 @@ std::string name(const char* what, const Attention& a) {
   return std::string(what) + " q " + list(a.q) + " kv " + list(a.kv) +
          " heads " + std::to_string(a.heads) + "/" +
          std::to_string(a.kv_heads) + " dim " + std::to_string(a.dim) +
-         (a.causal ? " causal" : "") + " gap " + std::to_string(a.gap) +
+         (a.causal ? " causal" : "") +
+         (a.window > 0 ? " window " + std::to_string(a.window) : "") + " gap " +
+         std::to_string(a.gap) +
          (a.wider > 0 ? " of " + std::to_string(a.wider) + " more keys" : "");
 }
 
@@ -82,11 +84,11 @@ Row attend(const std::vector<double>& scores,
 
 // What one query of one head sees.
 Row attend(const Attention& a, Values& values, const double* q, const double* k,
-           const double* v, std::int64_t keys) {
+           const double* v, std::int64_t first, std::int64_t keys) {
   std::vector<double> scores;
   std::vector<const double*> rows_of_v;
   const std::int64_t ld = a.kv_heads * a.dim + a.gap;
-  for (std::int64_t t = 0; t < keys; ++t) {
+  for (std::int64_t t = first; t < keys; ++t) {
     scores.push_back(a.real_scale() *
                      std::inner_product(q, q + a.dim, k + t * ld, 0.0));
     rows_of_v.push_back(v + t * ld);
@@ -116,9 +118,10 @@ Whole whole(const Attention& a, Values& values, const Operand& q,
           a.causal ? std::clamp<std::int64_t>(ahead, 0, a.kv[s]) : a.kv[s];
       const std::int64_t at = kv0 * (a.kv_heads * a.dim + a.gap) +
                               head / (a.heads / a.kv_heads) * a.dim;
-      const Row row =
-          attend(a, values, q.values.data() + token * ld + head * a.dim,
-                 k.values.data() + at, v.values.data() + at, keys);
+      const Row row = attend(
+          a, values, q.values.data() + token * ld + head * a.dim,
+          k.values.data() + at, v.values.data() + at,
+          a.window == 0 ? 0 : std::max<std::int64_t>(keys - a.window, 0), keys);
       std::ranges::copy(row.out,
                         all.out.values.begin() + token * ld + head * a.dim);
       all.lse.values[static_cast<std::size_t>(token * a.heads + head)] =
@@ -164,6 +167,7 @@ AttentionSizes sizes_of(const Attention& a, const void* q_starts,
     s.kv_ld = a.kv_heads * a.dim + a.gap;
   }
   s.causal = a.causal;
+  s.window = a.window;
   s.scale = a.scale;
   s.q_starts = static_cast<const std::int32_t*>(q_starts);
   s.kv_starts = static_cast<const std::int32_t*>(kv_starts);
@@ -316,6 +320,23 @@ void add_problems_of_layout(std::vector<Attention>& all) {
                  .heads = 2,
                  .kv_heads = 1,
                  .causal = false});
+  // Sliding windows: of two keys (of one the gradients of scores are 0, which
+  // no relative error measures), within a tile, over several, wider than all.
+  for (const std::int64_t window : {2, 17, 100, 4000}) {
+    all.push_back({.dim = 64,
+                   .q = {129, 40},
+                   .kv = {129, 170},
+                   .heads = 2,
+                   .kv_heads = 1,
+                   .window = window});
+  }
+  all.push_back({.dim = 24,
+                 .q = {90, 5},
+                 .kv = {33, 0},
+                 .heads = 2,
+                 .kv_heads = 2,
+                 .gap = 8,
+                 .window = 20});
   // A share of a wider attention, as in a ring.
   all.push_back({.dim = 128,
                  .q = {70},
@@ -339,6 +360,7 @@ Attention chance_problem(Values& values) {
   a.heads = a.kv_heads * values.pick(1, 3);
   a.causal = values.pick(0, 1) == 1;
   a.gap = values.pick(0, 2) * 4;
+  if (a.causal && values.pick(0, 2) == 0) a.window = values.pick(8, 150);
   for (std::int64_t n = values.pick(1, 3); n > 0; --n) {
     a.q.push_back(static_cast<int>(values.pick(0, 150)));
     a.kv.push_back(static_cast<int>(values.pick(0, 150)));

@@ -258,6 +258,8 @@ void add_rotary(std::vector<Case>& cases, Values& values) {
         Heads{values.pick(1, 40), values.pick(1, 5), 2 * values.pick(1, 40),
               values.pick(0, 9)}}) {
     for (const bool inverse : {false, true}) {
+      // Half of the cases with the scaling of Llama 3.1.
+      const RotaryScaling scaling{.factor = inverse ? 8.0 : 1.0};
       const std::int64_t ld = h.heads * h.dim + h.gap;
       Case rotary;
       rotary.name = "rotary " + std::to_string(h.tokens) + "x" +
@@ -274,6 +276,7 @@ void add_rotary(std::vector<Case>& cases, Values& values) {
                       .head_dim = h.dim,
                       .ld = h.gap == 0 ? 0 : ld,
                       .base = 500000,
+                      .scaling = scaling,
                       .inverse = inverse,
                       .positions = as<std::int32_t>(at[0]),
                       .data = at[1]};

@@ -20,7 +20,8 @@ void fields(AttentionSizes& c, F&& f) {
   f("kv_tokens", c.kv_tokens), f("max_q", c.max_q), f("max_kv", c.max_kv);
   f("heads", c.heads), f("kv_heads", c.kv_heads), f("head_dim", c.head_dim);
   f("q_ld", c.q_ld), f("kv_ld", c.kv_ld), f("out_ld", c.out_ld);
-  f("causal", c.causal), f("scale", c.scale), f("q_starts", c.q_starts);
+  f("causal", c.causal), f("window", c.window), f("scale", c.scale),
+      f("q_starts", c.q_starts);
   f("kv_starts", c.kv_starts);
 }
 template <typename F>
@@ -59,6 +60,8 @@ void fields(Rotary& c, F&& f) {
   f("dtype", c.dtype), f("tokens", c.tokens), f("heads", c.heads);
   f("head_dim", c.head_dim), f("ld", c.ld), f("base", c.base);
   f("inverse", c.inverse), f("positions", c.positions), f("data", c.data);
+  f("factor", c.scaling.factor), f("low", c.scaling.low);
+  f("high", c.scaling.high), f("original", c.scaling.original);
 }
 template <typename F>
 void fields(ActivationForward& c, F&& f) {

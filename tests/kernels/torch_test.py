@@ -76,7 +76,7 @@ class TorchTest(unittest.TestCase):
                     self.near(c, want, f"gemm {ta} {tb}")
 
     def attention(self, dtype, q_lengths, kv_lengths, heads, kv_heads, dim,
-                  causal):
+                  causal, window=0):
         q = self.leaf(sum(q_lengths), heads, dim, dtype=dtype)
         k = self.leaf(sum(kv_lengths), kv_heads, dim, dtype=dtype)
         v = self.leaf(sum(kv_lengths), kv_heads, dim, dtype=dtype)
@@ -89,6 +89,8 @@ class TorchTest(unittest.TestCase):
             if causal:
                 nq, nk = len(qs), len(ks)
                 mask = torch.ones(nq, nk).tril(nk - nq).bool()
+                if window:
+                    mask &= torch.ones(nq, nk).triu(nk - nq - window + 1).bool()
                 score = score.masked_fill(~mask, -math.inf)
             parts.append(torch.einsum("hqk,khd->qhd", score.softmax(-1), vs))
         want = torch.cat(parts)
@@ -99,7 +101,7 @@ class TorchTest(unittest.TestCase):
         sizes = dict(sequences=len(q_lengths), q_tokens=len(q),
                      kv_tokens=len(k), max_q=max(q_lengths),
                      max_kv=max(kv_lengths), heads=heads, kv_heads=kv_heads,
-                     head_dim=dim, causal=causal, q_starts=starts[0],
+                     head_dim=dim, causal=causal, window=window, q_starts=starts[0],
                      kv_starts=starts[1])
         out = empty(len(q), heads, dim, dtype=dtype)
         lse = empty(len(q), heads, dtype=dtype)
@@ -118,6 +120,7 @@ class TorchTest(unittest.TestCase):
             self.attention(dtype, [65], [65], 4, 2, 16, True)
             self.attention(dtype, [33, 1, 70], [33, 1, 70], 4, 4, 5, False)
             self.attention(dtype, [3, 40], [70, 130], 6, 2, 8, True)
+            self.attention(dtype, [40, 9], [130, 9], 6, 2, 8, True, window=31)
 
     def test_attention_merge(self):
         for dtype in DTYPES:
@@ -204,6 +207,39 @@ class TorchTest(unittest.TestCase):
             self.run_body("rotary", dtype, data=back, inverse=True, **given)
             self.near(data, want, "out")
             self.near(back, x.grad, "gradient")
+
+    def test_rotary_of_long_contexts(self):
+        """Frequencies as Llama 3.1 scales them, pair by pair."""
+        dim, base, factor, low, high, original = 64, 5e5, 8.0, 1.0, 4.0, 8192
+        slowed = []
+        for i in range(dim // 2):
+            frequency = base ** (-2 * i / dim)
+            length = 2 * math.pi / frequency
+            if length > original / low:
+                frequency /= factor
+            elif length >= original / high:
+                smooth = (original / length - low) / (high - low)
+                frequency *= (1 - smooth) / factor + smooth
+            slowed.append(frequency)
+        # All three ranges occur.
+        self.assertGreater(len({round(s * base ** (2 * i / dim), 6)
+                                for i, s in enumerate(slowed)}), 2)
+        positions = torch.tensor([0, 3, 8191, 131071])
+        angle = positions.double().outer(
+            torch.tensor(slowed, dtype=torch.float64))
+        for dtype in DTYPES:
+            x = torch.randn(4, 2, dim, dtype=dtype)
+            c, s = angle.cos().to(dtype)[:, None], angle.sin().to(dtype)[:, None]
+            a, b = x.chunk(2, -1)
+            want = torch.cat((a * c - b * s, b * c + a * s), -1)
+            data = x.clone()
+            given = dict(tokens=4, heads=2, head_dim=dim, base=base,
+                         factor=factor, low=low, high=high, original=original,
+                         positions=positions.int())
+            self.run_body("rotary", dtype, data=data, **given)
+            self.near(data, want, "scaled")
+            self.run_body("rotary", dtype, data=data, inverse=True, **given)
+            self.near(data, x, "and back")
 
     def test_embedding(self):
         for dtype in DTYPES:
