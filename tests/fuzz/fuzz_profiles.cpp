@@ -18,7 +18,9 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data,
   const std::string_view text(reinterpret_cast<const char*>(data), size);
   if (!troupe::write_file(path, text)) return 0;
   (void)troupe::profiles::ingest(*database, path);
-  // Files that name no device.
+  // Files that name no device, and none of the ranks.
   (void)troupe::profiles::ingest(*database, path, {.device = "t4"});
+  (void)troupe::profiles::ingest(
+      *database, path, {.device = "t4", .ranks = 16, .per_node = 8});
   return 0;
 }
