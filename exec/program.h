@@ -2,6 +2,8 @@
 // parameters and gradients between layouts.
 #pragma once
 
+#include <map>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -14,17 +16,38 @@
 
 namespace troupe::exec {
 
-/// A parameter with the plans of one training step.
+/// What one device holds of a parameter.
+struct Share {
+  std::vector<Box> compute, optimizer;
+  /// Boxes of `optimizer` that count for sums over the parameter: no other
+  /// device counts the same numbers.
+  std::vector<bool> counted;
+};
+
+/// A parameter with the plans of one training step. Equal parameters of
+/// several layers share their plans.
 struct Weight {
   schedule::Placement placement;
-  reshard::Plan reduce;  ///< gradient to optimizer layout
-  reshard::Plan gather;  ///< optimizer to compute layout
+  std::shared_ptr<const reshard::Plan> reduce;  ///< gradient to optimizer
+  std::shared_ptr<const reshard::Plan> gather;  ///< optimizer to compute
+  std::shared_ptr<const std::map<reshard::DeviceId, Share>> shares;
+};
+
+/// Where the tensors of a block lie: in memory that is made anew for each
+/// layer, or in what a forward keeps for its backward.
+struct BlockMemory {
+  /// By tensor: an offset, or -1 for one that lies elsewhere.
+  std::vector<std::int64_t> temporary, saved;
+  /// By tensor: a number that tensors of the same name share.
+  std::vector<std::int32_t> name;
+  Bytes temporaries, kept;  ///< in all
 };
 
 /// A schedule that interpreters can perform. Immutable, shared by all ranks.
 struct Program {
   schedule::Schedule schedule;
   std::vector<Weight> weights;
+  std::vector<BlockMemory> memory;  ///< by block
   kernels::DType dtype = kernels::DType::fp32;
   RankOf rank_of;
   /// Hand-overs that start when a task has ended, by task.

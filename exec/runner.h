@@ -55,6 +55,7 @@ class Interpreter::Runner {
 
   // runner_block.cpp: blocks
   struct Layer {
+    schedule::BlockId id;
     const schedule::Block* block = nullptr;
     const BlockTimes* times = nullptr;
     int layer = 0;
@@ -64,9 +65,11 @@ class Interpreter::Runner {
                             const Rows& rows);
   Result<void> run_block(const Layer& layer, TaskId id, const Rows& rows,
                          Buffer& carried);
-  Result<std::byte*> memory_of(const Layer& layer, std::size_t tensor,
-                               TaskId id, const Rows& rows, Buffer& carried,
-                               Buffer& own);
+  Result<std::vector<std::byte*>> memory_of(const Layer& layer, TaskId id,
+                                            const Rows& rows, Buffer& input,
+                                            Buffer& output,
+                                            Buffer& temporaries);
+  const std::vector<std::byte*>& weights_of(const Layer& layer);
   Result<void> run_operators(const Layer& layer, const Frame& frame, TaskId id);
   Result<void> run_operator(const Layer& layer, std::size_t o,
                             const Frame& frame, TaskId id);
@@ -141,7 +144,20 @@ class Interpreter::Runner {
   double loss_scale_ = 1;  ///< 1 / labels of the batch
   double loss_sum_ = 0;    ///< of this rank's labels
   std::map<std::int32_t, Rows> rows_;
-  using Saved = std::map<std::string, Buffer>;
+  /// What a layer keeps for its backward: memory, and tensors by the number
+  /// of their name.
+  struct Saved {
+    std::vector<Buffer> memory;
+    std::vector<std::pair<std::int32_t, std::byte*>> tensors;
+    std::byte* find(std::int32_t name) const {
+      for (const auto& [number, data] : tensors) {
+        if (number == name) return data;
+      }
+      return nullptr;
+    }
+  };
+  /// Parameters and gradients of a block's tensors, by block and layer.
+  std::map<std::pair<std::int32_t, int>, std::vector<std::byte*>> bound_;
   std::map<std::pair<std::int32_t, int>, Saved> saved_;
   std::map<TaskId, Buffer> outputs_;  ///< for tasks of this stage
   Buffer part_output_;                ///< of a backward in parts

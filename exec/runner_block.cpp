@@ -25,7 +25,7 @@ std::vector<Interpreter::Runner::Layer> Interpreter::Runner::layers_of(
       const int layer = run.first_layer < 0 ? run.first_layer
                         : back ? run.first_layer + run.count - 1 - c
                                : run.first_layer + c;
-      out.push_back({&schedule_.block(run.block),
+      out.push_back({run.block, &schedule_.block(run.block),
                      times == nullptr ? nullptr : &(*times)[i], layer});
     }
   }
@@ -62,36 +62,63 @@ void Interpreter::Runner::prefetch(const Layer& layer, Time not_before) {
   clock_.end_prefetch();
 }
 
-/// Where a tensor of a block lies: parameters and saved tensors where they
-/// live, the input as it came, all else in memory of its own.
-Result<std::byte*> Interpreter::Runner::memory_of(const Layer& layer,
-                                                  std::size_t t, TaskId id,
-                                                  const Rows& rows,
-                                                  Buffer& carried,
-                                                  Buffer& own) {
+/// Parameters and gradients of a block's tensors; null for other tensors.
+const std::vector<std::byte*>& Interpreter::Runner::weights_of(
+    const Layer& layer) {
+  const auto [it, fresh] = bound_.try_emplace({layer.id.v, layer.layer});
+  if (fresh) {
+    for (const schedule::Tensor& t : layer.block->tensors) {
+      it->second.push_back(
+          t.role == Role::parameter  ? weights.parameter(layer.layer, t.name)
+          : t.role == Role::gradient ? weights.gradient(layer.layer, t.name)
+                                     : nullptr);
+    }
+  }
+  return it->second;
+}
+
+/// Where the tensors of a block lie: parameters and saved tensors where they
+/// live, the input as it came, all else in new memory.
+Result<std::vector<std::byte*>> Interpreter::Runner::memory_of(
+    const Layer& layer, TaskId id, const Rows& rows, Buffer& input,
+    Buffer& output, Buffer& temporaries) {
   const Task& task = schedule_.tasks[id.at()];
-  const schedule::Tensor& tensor = layer.block->tensors[t];
+  const schedule::Block& block = *layer.block;
+  const BlockMemory& memory = program_.memory[layer.id.at()];
   Saved& saved = saved_[{task.micro_batch, layer.layer}];
-  if (tensor.role == Role::parameter) {
-    return weights.parameter(layer.layer, tensor.name);
+  std::vector<std::byte*> data = weights_of(layer);
+  TRY(temporaries, Buffer::of(device_, memory.temporaries));
+  if (block.output >= 0) {
+    const auto& out = block.tensors[static_cast<std::size_t>(block.output)];
+    TRY(output, Buffer::of(device_, schedule::size_of(out)));
   }
-  if (tensor.role == Role::gradient) {
-    return weights.gradient(layer.layer, tensor.name);
-  }
-  if (tensor.dtype == kernels::DType::int32) return rows.ids.at({});
-  if (tensor.role == Role::saved && task.kind != TaskKind::forward) {
-    const auto it = saved.find(tensor.name);
-    if (it != saved.end()) return it->second.at({});
-  }
-  const bool is_input = static_cast<int>(t) == layer.block->input;
-  if (is_input) {
-    own = std::move(carried);
-  } else {
-    TRY(own, Buffer::of(device_, schedule::size_of(tensor)));
-  }
-  std::byte* const data = own.at({});
-  if (tensor.role == Role::saved) {
-    saved.insert_or_assign(tensor.name, std::move(own));
+  std::byte* fresh = nullptr;  // for what this block saves
+  for (std::size_t t = 0; t < data.size(); ++t) {
+    const schedule::Tensor& tensor = block.tensors[t];
+    if (data[t] != nullptr) continue;
+    if (tensor.dtype == kernels::DType::int32) {
+      data[t] = rows.ids.at({});
+    } else if (static_cast<int>(t) == block.output) {
+      data[t] = output.at({});
+    } else if (static_cast<int>(t) == block.input) {
+      data[t] = input.at({});
+      if (tensor.role != Role::saved) continue;
+      saved.tensors.emplace_back(memory.name[t], data[t]);
+      saved.memory.push_back(std::move(input));
+    } else if (memory.temporary[t] >= 0) {
+      data[t] = temporaries.at(Bytes{memory.temporary[t]});
+    } else if (memory.saved[t] >= 0) {
+      data[t] =
+          task.kind == TaskKind::forward ? nullptr : saved.find(memory.name[t]);
+      if (data[t] != nullptr) continue;
+      if (fresh == nullptr) {
+        TRY(Buffer kept, Buffer::of(device_, memory.kept));
+        fresh = kept.at({});
+        saved.memory.push_back(std::move(kept));
+      }
+      data[t] = fresh + memory.saved[t];
+      saved.tensors.emplace_back(memory.name[t], data[t]);
+    }
   }
   return data;
 }
@@ -99,17 +126,12 @@ Result<std::byte*> Interpreter::Runner::memory_of(const Layer& layer,
 Result<void> Interpreter::Runner::run_block(const Layer& layer, TaskId id,
                                             const Rows& rows, Buffer& carried) {
   const Task& task = schedule_.tasks[id.at()];
-  const schedule::Block& block = *layer.block;
-  Frame frame{&block, layer.layer, &rows, {}};
-  std::vector<Buffer> own(block.tensors.size());
-  for (std::size_t t = 0; t < block.tensors.size(); ++t) {
-    TRY(std::byte* const data, memory_of(layer, t, id, rows, carried, own[t]));
-    frame.data.push_back(data);
-  }
+  Frame frame{layer.block, layer.layer, &rows, {}};
+  Buffer output;
+  Buffer temporaries;
+  TRY(frame.data, memory_of(layer, id, rows, carried, output, temporaries));
   TRY_DO(run_operators(layer, frame, id));
-  carried = block.output >= 0
-                ? std::move(own[static_cast<std::size_t>(block.output)])
-                : Buffer{};
+  carried = std::move(output);
   // A layer whose weight gradients are a task of their own waits for it.
   const bool done = task.kind == TaskKind::backward ||
                     task.kind == TaskKind::backward_weight ||

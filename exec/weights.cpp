@@ -85,6 +85,7 @@ HeldWeight& Weights::held_of(const std::string& name) {
     const std::size_t i = index_.at(name);
     HeldWeight& h = held_.emplace_back();
     h.weight = &program_.weights[i];
+    h.share = &h.weight->shares->at(device_id());
     h.tag = (static_cast<Tag>(i) + 1) << 40;
   }
   return held_[it->second];
@@ -108,15 +109,10 @@ Result<void> Weights::make_tensor(const schedule::Tensor& tensor, int layer) {
     const std::vector<std::int64_t> local = local_shape(p, tp);
     Storage& storage = is_gradient ? held.gradient : held.compute;
     storage.dtype = tensor.dtype;
-    const auto holdings =
-        strategy::holdings(held.weight->placement.compute, p.shape);
     Box whole;
     for (const std::int64_t n : local) whole.push_back({0, n});
-    for (const strategy::Holding& h : holdings) {
-      if (h.device != device_id()) continue;
-      for (const Box& box : h.boxes) {
-        storage.pieces.push_back({box, at, packed_strides(whole)});
-      }
+    for (const Box& box : held.share->compute) {
+      storage.pieces.push_back({box, at, packed_strides(whole)});
     }
     at += size_of(whole, tensor.dtype).v;
   }
@@ -164,20 +160,11 @@ Result<void> Weights::initialise(std::uint64_t seed) {
 Result<void> Weights::make_states() {
   const DType wide = kernels::statistics_type(program_.dtype);
   for (HeldWeight& held : held_) {
-    const schedule::Placement& place = held.weight->placement;
-    const auto all = strategy::holdings(place.optimizer, place.parameter.shape);
-    std::vector<Box> mine;
-    std::size_t self = 0;
-    for (std::size_t i = 0; i < all.size(); ++i) {
-      if (all[i].device != device_id()) continue;
-      mine = all[i].boxes;
-      self = i;
-    }
+    const std::vector<Box>& mine = held.share->optimizer;
     for (OwnedStorage* state : {&held.master, &held.m, &held.v, &held.sum}) {
       TRY(*state, OwnedStorage::of(device_, mine, wide));
     }
     TRY(held.copy, OwnedStorage::of(device_, mine, program_.dtype));
-    held.counted = counted_boxes(place.optimizer, all, self);
   }
   return {};
 }
@@ -222,7 +209,7 @@ Result<void> Weights::reduce(Communicator& communicator) {
   Time unused;
   for (HeldWeight& held : held_) {
     TRY_DO(device_.zero(held.sum.buffer.data(), held.sum.buffer.size()));
-    const Change change{&held.weight->reduce, held.tag, &held.gradient,
+    const Change change{held.weight->reduce.get(), held.tag, &held.gradient,
                         &held.sum.storage};
     TRY_DO(transform(change, device_id(), program_.rank_of, device_,
                      communicator, unused));
@@ -236,8 +223,8 @@ Result<void> Weights::reduce(Communicator& communicator) {
 Result<double> Weights::square_sum() {
   TRY(Buffer sum, Buffer::of(device_, Bytes{8}));
   for (const HeldWeight& held : held_) {
-    for (std::size_t i = 0; i < held.counted.size(); ++i) {
-      if (!held.counted[i]) continue;
+    for (std::size_t i = 0; i < held.share->counted.size(); ++i) {
+      if (!held.share->counted[i]) continue;
       const Piece& piece = held.sum.storage.pieces[i];
       kernels::SquareSum call{.dtype = held.sum.storage.dtype,
                               .elements = strategy::elements(piece.box)};
@@ -283,7 +270,7 @@ Result<void> Weights::update(const Training& training, double factor,
 Result<void> Weights::gather(Communicator& communicator) {
   Time unused;
   for (HeldWeight& held : held_) {
-    const Change change{&held.weight->gather, held.tag | (Tag{1} << 39),
+    const Change change{held.weight->gather.get(), held.tag | (Tag{1} << 39),
                         &held.copy.storage, &held.compute};
     TRY_DO(transform(change, device_id(), program_.rank_of, device_,
                      communicator, unused));

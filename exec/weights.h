@@ -31,9 +31,7 @@ struct HeldWeight {
   Tag tag = 0;
   Storage compute, gradient;             ///< inside the blocks' tensors
   OwnedStorage master, m, v, sum, copy;  ///< in the optimizer layout
-  /// Boxes of `sum` that count for the gradient's norm: no other rank counts
-  /// the same numbers.
-  std::vector<bool> counted;
+  const Share* share = nullptr;
 };
 
 class Weights {
