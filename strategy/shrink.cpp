@@ -12,8 +12,10 @@ namespace {
 
 constexpr int kMostHeads = 1024;
 constexpr int kTokens = 32;
+constexpr int kTokensOfMany = 16;
+constexpr int kManyDevices = 256;
 constexpr int kHeadDim = 4;
-constexpr int kHidden = 24;
+constexpr int kHidden = 16;
 constexpr int kByteVocabulary = 257;
 
 /// The degrees of all stages of all phases.
@@ -21,11 +23,13 @@ struct Degrees {
   std::set<int> tensor;
   int context = 1;
   int longest = 1;
+  std::size_t devices = 0;  ///< of the largest phase
 };
 
 Degrees degrees_of(const Strategy& s) {
   Degrees d;
   for (const Phase& phase : s.phases) {
+    d.devices = std::max(d.devices, used_devices(phase).size());
     for (const Pipeline& p : phase.pipelines) {
       for (const Stage& stage : p.stages) {
         d.context = std::max(d.context, static_cast<int>(stage.members.size()));
@@ -75,7 +79,9 @@ Result<Plan> shrunk(const Plan& plan) {
   const Degrees degrees = degrees_of(plan.strategy);
   Plan out = plan;
   TRY(out.model, small_model(plan.model, degrees));
-  const int longest = std::max(kTokens, 4 * degrees.context);
+  const int longest =
+      std::max(degrees.devices > kManyDevices ? kTokensOfMany : kTokens,
+               4 * degrees.context);
   const auto shorter = [&](int length) {
     const double share = static_cast<double>(length) / degrees.longest;
     return std::max(static_cast<int>(std::lround(share * longest)),

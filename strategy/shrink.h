@@ -14,8 +14,9 @@ namespace troupe::strategy {
 ///         Heads become the least common multiple of the tensor-parallel
 ///         degrees, key heads in the model's ratio where every degree allows
 ///         it; heads have 4 columns; FFN and vocabulary (257, bytes) do not
-///         divide. The longest sequence gets 32 tokens or more where context
-///         parallelism needs them; shorter ones keep their ratio to it.
+///         divide. The longest sequence gets 32 tokens (16 beyond 256
+///         devices), more where context parallelism needs them; shorter ones
+///         keep their ratio to it.
 /// Errors: infeasible, for degrees whose multiple is over 1024.
 Result<Plan> shrunk(const Plan& plan);
 
