@@ -15,13 +15,18 @@ namespace {
 struct Options {
   StrategyOptions source;
   EmulationRequest request;
+  std::vector<std::string> then;
   std::string phase, precision = "fp64", clock;
   bool json = false;
 };
 
 void add_options(CLI::App& command, Options& o) {
   add_strategy_options(command, o.source);
-  command.add_option("--phase", o.phase, "Phase; else the first");
+  command.add_option("--phase", o.phase,
+                     "Only this phase; else every step runs all of them");
+  command.add_option("--then", o.then,
+                     "Strategies (of the same model and cluster) that follow, "
+                     "--steps steps each");
   command.add_flag("--shrink", o.request.shrink,
                    "A small model of the same structure");
   command.add_option("--steps", o.request.steps, "Training steps")
@@ -114,17 +119,38 @@ void print(const EmulationAnswer& a) {
       static_cast<double>(a.emulation.most_memory.v) / (1 << 20));
 }
 
+/// States can only move between strategies of one model on one cluster.
+Result<void> check_same_job(const strategy::Plan& plan,
+                            const strategy::Plan& other,
+                            const std::string& name) {
+  if (other.model == plan.model && other.cluster.name == plan.cluster.name) {
+    return {};
+  }
+  return fail(Fault::input,
+              fmt::format("--then {}: model {} on cluster {}; expected {} on "
+                          "{} as in the first strategy",
+                          name, other.model.name, other.cluster.name,
+                          plan.model.name, plan.cluster.name));
+}
+
 Result<int> run(Options& o) {
   TRY(const strategy::Plan plan, load(o.source));
   print_warnings(plan);
-  std::size_t phase = 0;
-  if (!o.phase.empty()) {
-    TRY(const auto chosen, choose_phases(plan.strategy, o.phase));
-    phase = chosen[0];
+  std::vector<std::unique_ptr<strategy::Plan>> others;
+  TRY(const auto phases, choose_phases(plan.strategy, o.phase));
+  std::vector<PlannedSteps> plans{{&plan, phases}};
+  for (const std::string& name : o.then) {
+    StrategyOptions next = o.source;
+    next.strategy = name;
+    TRY(strategy::Plan other, load(next));
+    TRY_DO(check_same_job(plan, other, name));
+    others.push_back(std::make_unique<strategy::Plan>(std::move(other)));
+    TRY(const auto all, choose_phases(others.back()->strategy, ""));
+    plans.push_back({others.back().get(), all});
   }
   o.request.precision = *kernels::parse_dtype(o.precision);
   o.request.virtual_clock = !o.clock.empty();
-  TRY(const EmulationAnswer answer, emulate_phase(plan, phase, o.request));
+  TRY(const EmulationAnswer answer, emulate_plans(plans, o.request));
   if (o.json) {
     say("{}\n", to_json(answer).dump(2));
   } else {

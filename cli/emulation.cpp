@@ -47,17 +47,26 @@ Result<exec::Program> program_of(const strategy::Plan& plan,
       plan.cluster);
 }
 
+Result<exec::Job> job_of(const strategy::Plan& plan,
+                         std::span<const std::size_t> phases) {
+  std::vector<exec::Program> programs;
+  for (const std::size_t phase : phases) {
+    TRY(exec::Program program, program_of(plan, phase));
+    programs.push_back(std::move(program));
+  }
+  return exec::make_job(std::move(programs), plan.cluster);
+}
+
 Result<std::vector<emu::Snapshot>> truth_of(
-    const strategy::Plan& plan, const exec::Program& program,
-    const std::vector<data::Batch>& batches,
+    const strategy::Plan& plan, const std::vector<emu::StepBatches>& batches,
     const emu::EmulationOptions& options) {
-  strategy::Plan alone = plan;
-  const schedule::MicroBatches all =
-      emu::one_by_one(program.schedule.micro_batches);
-  alone.strategy =
-      strategy::one_device(plan.strategy, plan.model.layers, all.seq_len);
-  TRY(const exec::Program one, program_of(alone, 0));
-  return emu::run_alone(one, batches, options.training, options.seed);
+  const auto alone = [&](std::span<const std::int32_t> lengths) {
+    strategy::Plan one = plan;
+    one.strategy =
+        strategy::one_device(plan.strategy, plan.model.layers, lengths);
+    return program_of(one, 0);
+  };
+  return emu::run_alone(alone, batches, options.training, options.seed);
 }
 
 /// The simulated step that the virtual clock is to agree with.
@@ -92,45 +101,73 @@ Result<std::unique_ptr<Simulated>> simulated(const strategy::Plan& plan,
   return s;
 }
 
-}  // namespace
-
-Result<EmulationAnswer> emulate_phase(const strategy::Plan& plan,
-                                      std::size_t phase,
-                                      const EmulationRequest& request) {
-  const auto start = std::chrono::steady_clock::now();
+/// Small enough, in the arithmetic's type.
+Result<strategy::Plan> prepared(const strategy::Plan& plan,
+                                std::span<const std::size_t> phases,
+                                const EmulationRequest& request) {
   strategy::Plan job = plan;
   if (request.shrink) {
     TRY(job, strategy::shrunk(plan));
   }
   job.strategy.dtype = request.precision;
-  TRY_DO(check_size(job, phase));
-  TRY(const exec::Program program, program_of(job, phase));
-  data::Corpus corpus = data::sample_corpus();
-  if (!request.data.empty()) {
-    TRY(corpus, data::read_corpus(request.data));
+  for (const std::size_t phase : phases) TRY_DO(check_size(job, phase));
+  return job;
+}
+
+Result<data::Corpus> corpus_of(const EmulationRequest& request) {
+  if (request.data.empty()) return data::sample_corpus();
+  return data::read_corpus(request.data);
+}
+
+}  // namespace
+
+Result<EmulationAnswer> emulate_plans(const std::vector<PlannedSteps>& plans,
+                                      const EmulationRequest& request) {
+  const auto start = std::chrono::steady_clock::now();
+  std::vector<strategy::Plan> prepared_plans;
+  std::vector<std::unique_ptr<exec::Job>> jobs;
+  std::vector<emu::Segment> segments;
+  for (const PlannedSteps& p : plans) {
+    TRY(strategy::Plan plan, prepared(*p.plan, p.phases, request));
+    TRY(exec::Job job, job_of(plan, p.phases));
+    jobs.push_back(std::make_unique<exec::Job>(std::move(job)));
+    emu::Segment& segment = segments.emplace_back();
+    segment.job = jobs.back().get();
+    segment.steps = request.steps;
+    if (jobs.size() > 1) {
+      TRY(segment.move,
+          exec::state_move(*jobs[jobs.size() - 2], *jobs.back(), plan.cluster));
+    }
+    prepared_plans.push_back(std::move(plan));
   }
+  TRY(const data::Corpus corpus, corpus_of(request));
   emu::EmulationOptions options;
-  options.steps = request.steps;
   options.seed = request.seed;
   options.training.rate = request.rate;
   options.hub = {request.threads};
-  const auto batches = emu::batches_of(program.schedule, corpus, options);
+  const auto batches = emu::batches_of(segments, corpus, options.seed);
 
   EmulationAnswer out;
-  out.strategy = plan.strategy.name;
-  out.model = job.model.name;
+  out.strategy = plans[0].plan->strategy.name;
+  out.model = prepared_plans[0].model.name;
   out.precision = kernels::name_of(request.precision);
   out.bound = request.precision == kernels::DType::fp64 ? 1e-10 : 1e-5;
   std::vector<emu::Snapshot> truth;
   if (request.verify) {
-    TRY(truth, truth_of(job, program, batches, options));
+    TRY(truth, truth_of(prepared_plans[0], batches, options));
   }
   std::unique_ptr<Simulated> priced;
   exec::Prices prices;
   if (request.virtual_clock) {
-    TRY(priced, simulated(plan, phase, request.profiles));
-    const std::string difference =
-        emu::structure_difference(priced->schedule, program.schedule);
+    if (plans.size() > 1 || plans[0].phases.size() > 1) {
+      return fail(Fault::input,
+                  "the virtual clock runs for one phase; choose it with "
+                  "--phase");
+    }
+    TRY(priced,
+        simulated(*plans[0].plan, plans[0].phases[0], request.profiles));
+    const std::string difference = emu::structure_difference(
+        priced->schedule, jobs[0]->phases[0].schedule);
     if (!difference.empty()) return fail(Fault::input, difference);
     prices = emu::virtual_prices(priced->schedule, *priced->prices,
                                  priced->activities);
@@ -139,9 +176,9 @@ Result<EmulationAnswer> emulate_phase(const strategy::Plan& plan,
     out.uncontended_step = priced->alone.step;
     out.contended = priced->run.contended;
   }
-  TRY(out.emulation,
-      emu::emulate(program, batches, options, request.verify ? &truth : nullptr,
-                   request.virtual_clock ? &prices : nullptr));
+  TRY(out.emulation, emu::emulate(segments, batches, options,
+                                  request.verify ? &truth : nullptr,
+                                  request.virtual_clock ? &prices : nullptr));
   out.wall_time_s =
       std::chrono::duration<double>(std::chrono::steady_clock::now() - start)
           .count();

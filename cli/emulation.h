@@ -30,12 +30,18 @@ struct EmulationAnswer {
   double wall_time_s = 0;
 };
 
-/// Emulates one phase.
+/// Steps under one strategy: the phases that every step runs.
+struct PlannedSteps {
+  const strategy::Plan* plan = nullptr;
+  std::vector<std::size_t> phases;
+};
+
+/// Emulates strategy after strategy, `request.steps` steps each; parameters
+/// and optimizer states move along.
 ///
 /// Errors: input, for what has no arithmetic; infeasible, for a model too
 ///         large to hold here; as the ranks.
-Result<EmulationAnswer> emulate_phase(const strategy::Plan& plan,
-                                      std::size_t phase,
+Result<EmulationAnswer> emulate_plans(const std::vector<PlannedSteps>& plans,
                                       const EmulationRequest& request);
 
 }  // namespace troupe::cli

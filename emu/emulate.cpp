@@ -15,54 +15,98 @@ struct Shared {
   Emulation out;
 };
 
-class OneRank {
+/// One device through all segments.
+class OneDevice {
  public:
-  OneRank(const exec::Program& program, exec::Communicator& communicator,
-          const EmulationOptions& options, const exec::Prices* prices)
-      : options_(options),
-        rank_(communicator.rank()),
-        interpreter_(program, rank_, device_, communicator, prices) {
-    interpreter_.keep_operators(std::ranges::find(options.recorded, rank_) !=
-                                options.recorded.end());
+  OneDevice(std::span<const Segment> segments, exec::Communicator& world,
+            const exec::RankOf& rank_of, const EmulationOptions& options,
+            const exec::Prices* prices)
+      : segments_(segments),
+        world_(world),
+        rank_of_(rank_of),
+        options_(options),
+        prices_(prices) {
+    for (const auto& [device, rank] : rank_of) {
+      if (rank == world.rank()) self_ = device;
+    }
   }
 
-  Result<void> run(const std::vector<data::Batch>& batches,
+  Result<void> run(const std::vector<StepBatches>& batches,
                    const std::vector<Snapshot>* truth, Shared& shared) {
-    TRY_DO(interpreter_.initialise(options_.seed));
-    for (std::size_t i = 0; i < batches.size(); ++i) {
-      TRY(const exec::StepResult result,
-          interpreter_.step(batches[i], options_.training,
-                            static_cast<std::int64_t>(i) + 1));
-      TRY_DO(account(i, result, truth, shared));
+    std::size_t step = 0;
+    for (std::size_t s = 0; s < segments_.size(); ++s) {
+      TRY_DO(enter(s));
+      for (int i = 0; i < segments_[s].steps; ++i, ++step) {
+        if (!session_) continue;
+        TRY(const exec::StepResult result,
+            session_->step(batches[step], options_.training,
+                           static_cast<std::int64_t>(step) + 1));
+        TRY_DO(account(step, result, truth, shared));
+      }
     }
     const std::scoped_lock lock(shared.mutex);
     shared.out.most_memory =
         std::max(shared.out.most_memory, device_.most_held());
-    if (std::ranges::find(options_.recorded, rank_) !=
-        options_.recorded.end()) {
-      shared.out.recorded.push_back(
-          {rank_, interpreter_.operators(), interpreter_.tasks()});
+    if (records() && session_ && session_->updater() != nullptr) {
+      shared.out.recorded.push_back({world_.rank(),
+                                     session_->updater()->operators(),
+                                     session_->updater()->tasks()});
     }
     return {};
   }
 
  private:
+  bool records() const {
+    return std::ranges::find(options_.recorded, world_.rank()) !=
+           options_.recorded.end();
+  }
+
+  /// Makes the segment's session and takes over from the one before.
+  Result<void> enter(std::size_t s) {
+    const exec::Job& job = *segments_[s].job;
+    std::unique_ptr<exec::Session> next;
+    if (job.rank_of.contains(self_)) {
+      // Ranks of the job count its own devices; the world is larger when
+      // segments have different ones.
+      inside_.push_back(exec::inside(world_, rank_of_, job.rank_of, self_));
+      const exec::Prices* const first[] = {prices_};
+      next = std::make_unique<exec::Session>(job, self_, device_,
+                                             *inside_.back(), first);
+      if (next->updater() != nullptr) {
+        next->updater()->keep_operators(records());
+      }
+      TRY_DO(next->initialise(exec::initial_values(options_.seed)));
+    }
+    if (s > 0) {
+      TRY_DO(exec::Session::take_over(segments_[s].move, session_.get(),
+                                      next.get(), self_, device_, world_,
+                                      rank_of_));
+    }
+    session_ = std::move(next);
+    return {};
+  }
+
   Result<void> account(std::size_t i, const exec::StepResult& result,
                        const std::vector<Snapshot>* truth, Shared& shared) {
+    exec::Interpreter* const updater = session_->updater();
     Deviation deviation;
     if (truth != nullptr) {
       const Snapshot& s = (*truth)[i];
-      TRY(deviation, compare(interpreter_.weights(), device_, s));
+      if (updater != nullptr) {
+        TRY(deviation, compare(updater->weights(), device_, s));
+      }
       deviation.loss =
           std::abs(result.loss - s.loss) / std::max(std::abs(s.loss), 1e-300);
     }
     const std::scoped_lock lock(shared.mutex);
     Emulation& out = shared.out;
-    if (out.loss.size() == i) {
-      out.loss.push_back(result.loss);
-      out.gradient_norm.push_back(result.gradient_norm);
+    if (out.loss.size() <= i) {
+      out.loss.resize(i + 1);
+      out.gradient_norm.resize(i + 1);
       out.virtual_step = {};
     }
+    out.loss[i] = result.loss;
+    if (updater != nullptr) out.gradient_norm[i] = result.gradient_norm;
     out.virtual_step = std::max(out.virtual_step, result.virtual_end);
     if (truth != nullptr) {
       if (!out.deviation) out.deviation.emplace();
@@ -71,41 +115,61 @@ class OneRank {
     return {};
   }
 
+  std::span<const Segment> segments_;
+  exec::Communicator& world_;
+  const exec::RankOf& rank_of_;
   const EmulationOptions& options_;
-  exec::RankId rank_;
+  const exec::Prices* prices_;
+  reshard::DeviceId self_;
   CpuDevice device_;
-  exec::Interpreter interpreter_;
+  std::vector<std::unique_ptr<exec::Communicator>> inside_;
+  std::unique_ptr<exec::Session> session_;
 };
 
 }  // namespace
 
-std::vector<data::Batch> batches_of(const schedule::Schedule& schedule,
+std::vector<StepBatches> batches_of(std::span<const Segment> segments,
                                     const data::Corpus& corpus,
-                                    const EmulationOptions& options) {
-  std::vector<data::Batch> out;
-  for (int step = 0; step < options.steps; ++step) {
-    out.push_back(data::make_batch(corpus, schedule.micro_batches,
-                                   schedule.numerics.vocab, options.seed, step,
-                                   schedule.numerics.max_positions));
+                                    std::uint64_t seed) {
+  std::vector<StepBatches> out;
+  for (const Segment& segment : segments) {
+    for (int i = 0; i < segment.steps; ++i) {
+      const auto step = static_cast<std::uint64_t>(out.size());
+      StepBatches batches;
+      for (std::size_t k = 0; k < segment.job->phases.size(); ++k) {
+        const schedule::Schedule& s = segment.job->phases[k].schedule;
+        batches.push_back(data::make_batch(
+            corpus, s.micro_batches, s.numerics.vocab, seed + 1000003 * k,
+            static_cast<std::int64_t>(step), s.numerics.max_positions));
+      }
+      out.push_back(std::move(batches));
+    }
   }
   return out;
 }
 
-Result<Emulation> emulate(const exec::Program& program,
-                          const std::vector<data::Batch>& batches,
+Result<Emulation> emulate(std::span<const Segment> segments,
+                          const std::vector<StepBatches>& batches,
                           const EmulationOptions& options,
                           const std::vector<Snapshot>* truth,
                           const exec::Prices* prices) {
+  exec::RankOf rank_of;
+  for (const Segment& segment : segments) {
+    for (const auto& [device, rank] : segment.job->rank_of) {
+      rank_of.try_emplace(device);
+    }
+  }
+  std::size_t count = 0;
+  for (auto& [device, rank] : rank_of) rank = make_id<exec::RankId>(count++);
   Shared shared;
-  const int ranks = static_cast<int>(program.schedule.ranks.size());
-  Hub hub(ranks, options.hub);
-  TRY_DO(hub.run([&](exec::Communicator& communicator) {
+  Hub hub(static_cast<int>(count), options.hub);
+  TRY_DO(hub.run([&](exec::Communicator& world) {
     // Large objects of a rank live on the heap, not on the fibre's stack.
     const auto one =
-        std::make_unique<OneRank>(program, communicator, options, prices);
+        std::make_unique<OneDevice>(segments, world, rank_of, options, prices);
     return one->run(batches, truth, shared);
   }));
-  shared.out.ranks = ranks;
+  shared.out.ranks = static_cast<int>(count);
   std::ranges::sort(shared.out.recorded, {},
                     [](const RankTimes& t) { return t.rank; });
   return std::move(shared.out);

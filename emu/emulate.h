@@ -8,12 +8,11 @@
 #include "data/corpus.h"
 #include "emu/hub.h"
 #include "emu/reference.h"
-#include "exec/interpreter.h"
+#include "exec/session.h"
 
 namespace troupe::emu {
 
 struct EmulationOptions {
-  int steps = 2;
   std::uint64_t seed = 1;
   exec::Training training;
   HubOptions hub;
@@ -37,18 +36,30 @@ struct Emulation {
   Bytes most_memory;  ///< of the rank that held most
 };
 
-/// The batches of the run, a function of corpus and seed.
-std::vector<data::Batch> batches_of(const schedule::Schedule& schedule,
-                                    const data::Corpus& corpus,
-                                    const EmulationOptions& options);
+/// Batches of every phase of a job, for one step.
+using StepBatches = std::vector<data::Batch>;
 
-/// Trains on all ranks of the program. With a `truth` (of as many steps)
-/// every rank's numbers are compared after every step. With `prices` virtual
-/// time passes.
+/// Steps under one strategy.
+struct Segment {
+  const exec::Job* job = nullptr;
+  int steps = 1;
+  /// From the segment before; empty for the first one.
+  exec::Move move;
+};
+
+/// The batches of every step of the segments, a function of corpus and seed.
+std::vector<StepBatches> batches_of(std::span<const Segment> segments,
+                                    const data::Corpus& corpus,
+                                    std::uint64_t seed);
+
+/// Trains on all devices of the segments' jobs, segment after segment;
+/// parameters and optimizer states move to each next strategy. With a `truth`
+/// (of as many steps) every device's numbers are compared after every step.
+/// With `prices` (of the first job's first phase) virtual time passes.
 ///
 /// Errors: the first rank's that fails.
-Result<Emulation> emulate(const exec::Program& program,
-                          const std::vector<data::Batch>& batches,
+Result<Emulation> emulate(std::span<const Segment> segments,
+                          const std::vector<StepBatches>& batches,
                           const EmulationOptions& options,
                           const std::vector<Snapshot>* truth = nullptr,
                           const exec::Prices* prices = nullptr);

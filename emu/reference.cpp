@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <memory>
 
 #include "emu/cpu_device.h"
 #include "emu/hub.h"
@@ -117,47 +118,93 @@ Result<Snapshot> snapshot_of(exec::Interpreter& rank, exec::Device& device,
   return s;
 }
 
+/// The states that a rank alone holds, as the start of another run.
+exec::Values states_of(const exec::Weights& weights, exec::Device& device) {
+  using Key = std::pair<std::string, exec::State>;
+  auto all = std::make_shared<std::map<Key, std::vector<double>>>();
+  for (const exec::HeldWeight& held : weights.held()) {
+    const std::string& name = held.weight->placement.parameter.name;
+    for (const auto& [state, storage] :
+         {std::pair{exec::State::master, &held.master.storage},
+          std::pair{exec::State::m, &held.m.storage},
+          std::pair{exec::State::v, &held.v.storage}}) {
+      auto values = numbers(device, *storage, storage->pieces.at(0).box);
+      check(values.has_value(), "a rank's own memory");
+      (*all)[{name, state}] = std::move(*values);
+    }
+  }
+  return
+      [all](const models::Parameter& p, exec::State state, std::int64_t index) {
+        return all->at({p.name, state})[static_cast<std::size_t>(index)];
+      };
+}
+
 }  // namespace
 
-data::Batch one_by_one(const data::Batch& batch) {
+data::Batch one_by_one(std::span<const data::Batch> batches) {
   data::Batch out;
-  out.labels = batch.labels;
   auto& all = out.pipelines.emplace_back();
-  for (const auto& pipeline : batch.pipelines) {
-    for (const data::MicroBatch& micro_batch : pipeline) {
-      for (const data::Sequence& s : micro_batch) all.push_back({s});
+  for (const data::Batch& batch : batches) {
+    out.labels += batch.labels;
+    for (const auto& pipeline : batch.pipelines) {
+      for (const data::MicroBatch& micro_batch : pipeline) {
+        for (const data::Sequence& s : micro_batch) all.push_back({s});
+      }
     }
   }
   return out;
 }
 
-schedule::MicroBatches one_by_one(
-    std::span<const schedule::MicroBatches> pipelines) {
-  schedule::MicroBatches out;
-  for (const schedule::MicroBatches& p : pipelines) {
-    for (const std::int32_t length : p.seq_len) {
-      out.seq_len.insert(out.seq_len.end(),
-                         static_cast<std::size_t>(p.sequences), length);
-    }
+std::vector<std::int32_t> lengths_of(const data::Batch& one_by_one) {
+  std::vector<std::int32_t> out;
+  for (const data::MicroBatch& m : one_by_one.pipelines[0]) {
+    out.push_back(static_cast<std::int32_t>(m[0].tokens.size()));
   }
   return out;
 }
 
-Result<std::vector<Snapshot>> run_alone(const exec::Program& program,
-                                        const std::vector<data::Batch>& batches,
-                                        const exec::Training& training,
-                                        std::uint64_t seed) {
+namespace {
+
+/// A rank alone, whose program may change from step to step: its state is
+/// what the snapshots say.
+struct Alone {
+  exec::Program program;
+  CpuDevice device;
+  std::unique_ptr<exec::Interpreter> rank;
+};
+
+}  // namespace
+
+Result<std::vector<Snapshot>> run_alone(
+    const std::function<Result<exec::Program>(std::span<const std::int32_t>)>&
+        program_for,
+    const std::vector<std::vector<data::Batch>>& batches,
+    const exec::Training& training, std::uint64_t seed) {
   std::vector<Snapshot> out;
   Hub hub(1, {.threads = 1});
   const auto work = [&](exec::Communicator& communicator) -> Result<void> {
-    CpuDevice device;
-    exec::Interpreter rank(program, exec::RankId{0}, device, communicator);
-    TRY_DO(rank.initialise(seed));
+    std::unique_ptr<Alone> alone;
+    std::vector<std::int32_t> lengths;
     for (std::size_t i = 0; i < batches.size(); ++i) {
+      const data::Batch all = one_by_one(batches[i]);
+      if (!alone || lengths_of(all) != lengths) {
+        lengths = lengths_of(all);
+        auto next = std::make_unique<Alone>();
+        TRY(next->program, program_for(lengths));
+        next->rank = std::make_unique<exec::Interpreter>(
+            next->program, exec::RankId{0}, next->device, communicator);
+        if (!alone) {
+          TRY_DO(next->rank->initialise(exec::initial_values(seed)));
+        } else {
+          TRY_DO(next->rank->initialise(
+              states_of(alone->rank->weights(), alone->device)));
+        }
+        alone = std::move(next);
+      }
       TRY(const exec::StepResult result,
-          rank.step(one_by_one(batches[i]), training,
-                    static_cast<std::int64_t>(i) + 1));
-      TRY(Snapshot s, snapshot_of(rank, device, program.dtype, result));
+          alone->rank->step(all, training, static_cast<std::int64_t>(i) + 1));
+      TRY(Snapshot s, snapshot_of(*alone->rank, alone->device,
+                                  alone->program.dtype, result));
       find_scales(s, out.empty() ? nullptr : &out.back(), training.rate);
       out.push_back(std::move(s));
     }

@@ -1,6 +1,7 @@
 // What one device alone comes to: the truth that every strategy must equal.
 #pragma once
 
+#include <functional>
 #include <map>
 #include <set>
 #include <string>
@@ -22,20 +23,18 @@ struct Snapshot {
   std::map<std::string, std::vector<double>> scales;
 };
 
-/// Sequences of a batch as a single pipeline's micro-batches, one each.
-data::Batch one_by_one(const data::Batch& batch);
-/// The micro-batches of that pipeline.
-schedule::MicroBatches one_by_one(
-    std::span<const schedule::MicroBatches> pipelines);
+/// Sequences of several batches as one pipeline's micro-batches, one each.
+data::Batch one_by_one(std::span<const data::Batch> batches);
+/// Their lengths.
+std::vector<std::int32_t> lengths_of(const data::Batch& one_by_one);
 
-/// Runs the steps on one rank.
-///
-/// Requires: a program of one rank whose micro-batches are `one_by_one` of
-///           the batches'.
-Result<std::vector<Snapshot>> run_alone(const exec::Program& program,
-                                        const std::vector<data::Batch>& batches,
-                                        const exec::Training& training,
-                                        std::uint64_t seed);
+/// Runs the steps on one rank. `program_for` gives a program of one rank
+/// whose micro-batches are of one sequence, of these lengths.
+Result<std::vector<Snapshot>> run_alone(
+    const std::function<Result<exec::Program>(std::span<const std::int32_t>)>&
+        program_for,
+    const std::vector<std::vector<data::Batch>>& batches,
+    const exec::Training& training, std::uint64_t seed);
 
 /// Largest deviations from the truth.
 ///

@@ -27,14 +27,25 @@ Interpreter::Interpreter(const Program& program, RankId rank, Device& device,
                                        prices)) {}
 Interpreter::~Interpreter() = default;
 
-Result<void> Interpreter::initialise(std::uint64_t seed) {
-  return runner_->weights.initialise(seed);
+Result<void> Interpreter::initialise(const Values& values) {
+  return runner_->weights.initialise(values);
+}
+
+Result<double> Interpreter::accumulate(const data::Batch& batch,
+                                       std::int64_t labels) {
+  return runner_->accumulate(batch, labels);
+}
+
+Result<StepResult> Interpreter::update(const Training& training,
+                                       std::int64_t step, double loss_sum) {
+  return runner_->update(training, step, loss_sum);
 }
 
 Result<StepResult> Interpreter::step(const data::Batch& batch,
                                      const Training& training,
                                      std::int64_t step) {
-  return runner_->step(batch, training, step);
+  TRY(const double loss, accumulate(batch, batch.labels));
+  return update(training, step, loss);
 }
 
 Weights& Interpreter::weights() { return runner_->weights; }
@@ -246,13 +257,31 @@ Result<void> Interpreter::Runner::pass_time(TaskKind kind) {
   return {};
 }
 
-Result<void> Interpreter::Runner::finish_step(const Training& training,
-                                              std::int64_t step,
-                                              StepResult& result) {
+Result<double> Interpreter::Runner::accumulate(const data::Batch& batch,
+                                               std::int64_t labels) {
+  spans.clear();
+  operators.clear();
+  now_ = {};
+  loss_sum_ = 0;
+  loss_scale_ = labels > 0 ? 1.0 / static_cast<double>(labels) : 0;
+  for (const TaskId id : stage_.order) {
+    if (schedule_.tasks[id.at()].kind == TaskKind::optimizer) continue;
+    TRY_DO(run_task(id, batch));
+  }
+  rows_.clear();
+  saved_.clear();
+  outputs_.clear();
   TRY_DO(weights.reduce(communicator_));
+  return loss_sum_;
+}
+
+Result<StepResult> Interpreter::Runner::update(const Training& training,
+                                               std::int64_t step,
+                                               double loss_sum) {
+  StepResult result;
   TRY_DO(pass_time(TaskKind::gradient_sync));
   TRY(const double squares, weights.square_sum());
-  std::array<double, 2> sums{squares, loss_sum_};
+  std::array<double, 2> sums{squares, loss_sum};
   TRY(Buffer shared, Buffer::of(device_, Bytes{16}));
   TRY_DO(device_.copy_in(shared.data(), std::as_bytes(std::span(sums))));
   std::vector<RankId> all;
@@ -275,26 +304,6 @@ Result<void> Interpreter::Runner::finish_step(const Training& training,
   for (const auto& [task, span] : spans) {
     result.virtual_end = std::max(result.virtual_end, span.second);
   }
-  return {};
-}
-
-Result<StepResult> Interpreter::Runner::step(const data::Batch& batch,
-                                             const Training& training,
-                                             std::int64_t step) {
-  spans.clear();
-  operators.clear();
-  now_ = {};
-  loss_sum_ = 0;
-  loss_scale_ = batch.labels > 0 ? 1.0 / static_cast<double>(batch.labels) : 0;
-  for (const TaskId id : stage_.order) {
-    if (schedule_.tasks[id.at()].kind == TaskKind::optimizer) continue;
-    TRY_DO(run_task(id, batch));
-  }
-  StepResult result;
-  TRY_DO(finish_step(training, step, result));
-  rows_.clear();
-  saved_.clear();
-  outputs_.clear();
   return result;
 }
 

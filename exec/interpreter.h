@@ -32,7 +32,7 @@ class Interpreter {
               Communicator& communicator, const Prices* prices = nullptr);
   ~Interpreter();
 
-  Result<void> initialise(std::uint64_t seed);
+  Result<void> initialise(const Values& values);
   /// Forward and backward of all micro-batches, gradient sync, AdamW number
   /// `step` (from 1), parameters to where they are used.
   ///
@@ -41,6 +41,15 @@ class Interpreter {
   /// Errors: of the device and the communicator.
   Result<StepResult> step(const data::Batch& batch, const Training& training,
                           std::int64_t step);
+
+  /// The first half of a step: forward and backward of all micro-batches and
+  /// the sum of gradients over all ranks. `labels`: of the whole step, which
+  /// may have other phases. Returns the sum of this rank's losses.
+  Result<double> accumulate(const data::Batch& batch, std::int64_t labels);
+  /// The second half: norm, AdamW number `step`, parameters to where they are
+  /// used. `loss_sum`: of this rank.
+  Result<StepResult> update(const Training& training, std::int64_t step,
+                            double loss_sum);
 
   Weights& weights();
   /// Operators of the last step in virtual time; kept when asked for.

@@ -26,8 +26,9 @@ class Interpreter::Runner {
   Runner(const Program& program, RankId rank, Device& device,
          Communicator& communicator, const Prices* prices);
 
-  Result<StepResult> step(const data::Batch& batch, const Training& training,
-                          std::int64_t step);
+  Result<double> accumulate(const data::Batch& batch, std::int64_t labels);
+  Result<StepResult> update(const Training& training, std::int64_t step,
+                            double loss_sum);
 
   Weights weights;
   bool keeps_operators = false;
@@ -44,8 +45,6 @@ class Interpreter::Runner {
   Result<Buffer> receive(const schedule::Task& transfer, TaskId id,
                          const Rows& rows, Time& ready);
   Result<void> send(TaskId id, const Buffer& output);
-  Result<void> finish_step(const Training& training, std::int64_t step,
-                           StepResult& result);
   Result<void> pass_time(schedule::TaskKind kind);
   Result<const Rows*> rows_of(std::int32_t micro_batch,
                               const data::Batch& batch);

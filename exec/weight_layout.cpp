@@ -2,8 +2,6 @@
 
 #include <algorithm>
 
-#include "exec/weights.h"
-
 namespace troupe::exec {
 
 std::vector<std::string> parts_of(std::string_view name) {
@@ -25,26 +23,6 @@ std::vector<std::int64_t> local_shape(const models::Parameter& parameter,
             ? std::max<std::int64_t>(cut / tp, 1)
             : (cut + tp - 1) / tp;
   return shape;
-}
-
-std::vector<double> box_values(const models::Parameter& parameter,
-                               const Box& box, std::uint64_t seed) {
-  std::vector<double> values;
-  values.reserve(static_cast<std::size_t>(strategy::elements(box)));
-  std::vector<std::int64_t> at;
-  for (const strategy::Span& s : box) at.push_back(s.first);
-  while (std::ssize(values) < strategy::elements(box)) {
-    std::int64_t index = 0;
-    for (std::size_t d = 0; d < at.size(); ++d) {
-      index = index * parameter.shape[d] + at[d];
-    }
-    values.push_back(initial_value(parameter, index, seed));
-    for (std::size_t d = at.size(); d-- > 0;) {
-      if (++at[d] < box[d].last || d == 0) break;
-      at[d] = box[d].first;
-    }
-  }
-  return values;
 }
 
 std::vector<bool> counted_boxes(const strategy::Annotation& annotation,

@@ -17,9 +17,25 @@ std::vector<std::string> parts_of(std::string_view name);
 std::vector<std::int64_t> local_shape(const models::Parameter& parameter,
                                       std::int64_t tp);
 
-/// Initial values of a box, row-major.
-std::vector<double> box_values(const models::Parameter& parameter,
-                               const Box& box, std::uint64_t seed);
+/// Calls `visit(index)` for every element of a box, row-major; `index` is the
+/// element's in the whole tensor of that shape.
+template <typename Visit>
+void each_element(const Box& box, const std::vector<std::int64_t>& shape,
+                  Visit visit) {
+  std::vector<std::int64_t> at;
+  for (const strategy::Span& s : box) at.push_back(s.first);
+  const std::int64_t count = strategy::elements(box);
+  for (std::int64_t i = 0; i < count; ++i) {
+    std::int64_t index = 0;
+    for (std::size_t d = 0; d < at.size(); ++d)
+      index = index * shape[d] + at[d];
+    visit(index);
+    for (std::size_t d = at.size(); d-- > 0;) {
+      if (++at[d] < box[d].last || d == 0) break;
+      at[d] = box[d].first;
+    }
+  }
+}
 
 /// For each box of holding `self`: whether it is the first in `all` to hold
 /// these numbers, so that every element is counted by one rank.

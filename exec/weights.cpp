@@ -127,7 +127,19 @@ Result<void> Weights::make_tensor(const schedule::Tensor& tensor, int layer) {
   return {};
 }
 
-Result<void> Weights::initialise(std::uint64_t seed) {
+Values initial_values(std::uint64_t seed) {
+  return [seed](const models::Parameter& p, State state, std::int64_t index) {
+    return state == State::master ? initial_value(p, index, seed) : 0.0;
+  };
+}
+
+HeldWeight* Weights::find(std::size_t index) {
+  const Tag tag = (static_cast<Tag>(index) + 1) << 40;
+  const auto it = std::ranges::lower_bound(held_, tag, {}, &HeldWeight::tag);
+  return it == held_.end() || it->tag != tag ? nullptr : &*it;
+}
+
+Result<void> Weights::initialise(const Values& values) {
   for (std::size_t i = 0; i < program_.weights.size(); ++i) {
     index_[program_.weights[i].placement.parameter.name] = i;
   }
@@ -153,7 +165,7 @@ Result<void> Weights::initialise(std::uint64_t seed) {
   std::ranges::sort(held_, {}, &HeldWeight::tag);
   held_index_.clear();
   TRY_DO(make_states());
-  for (const HeldWeight& held : held_) TRY_DO(fill(held, seed));
+  for (const HeldWeight& held : held_) TRY_DO(fill(held, values));
   return {};
 }
 
@@ -169,12 +181,16 @@ Result<void> Weights::make_states() {
   return {};
 }
 
-Result<void> Weights::fill_box(const models::Parameter& parameter,
-                               const Box& box, std::uint64_t seed,
+Result<void> Weights::fill_box(const models::Parameter& parameter, State state,
+                               const Box& box, const Values& values,
                                const Storage& to) {
   const DType wide = kernels::statistics_type(program_.dtype);
-  const std::vector<double> values = box_values(parameter, box, seed);
-  const auto bytes = std::as_bytes(std::span(values));
+  std::vector<double> numbers;
+  numbers.reserve(static_cast<std::size_t>(strategy::elements(box)));
+  each_element(box, parameter.shape, [&](std::int64_t index) {
+    numbers.push_back(values(parameter, state, index));
+  });
+  const auto bytes = std::as_bytes(std::span(numbers));
   TRY(Buffer raw, Buffer::of(device_, Bytes{std::ssize(bytes)}));
   TRY_DO(device_.copy_in(raw.data(), bytes));
   const auto cast = [&](DType from, DType into,
@@ -195,14 +211,18 @@ Result<void> Weights::fill_box(const models::Parameter& parameter,
   return write(device_, to, box, rounded.at({}), false);
 }
 
-Result<void> Weights::fill(const HeldWeight& held, std::uint64_t seed) {
+Result<void> Weights::fill(const HeldWeight& held, const Values& values) {
   const models::Parameter& p = held.weight->placement.parameter;
-  for (const Storage* to : {&held.compute, &held.master.storage}) {
-    for (const Piece& piece : to->pieces) {
-      TRY_DO(fill_box(p, piece.box, seed, *to));
+  const auto fill_all = [&](State state, const Storage& to) -> Result<void> {
+    for (const Piece& piece : to.pieces) {
+      TRY_DO(fill_box(p, state, piece.box, values, to));
     }
-  }
-  return {};
+    return {};
+  };
+  TRY_DO(fill_all(State::master, held.compute));
+  TRY_DO(fill_all(State::master, held.master.storage));
+  TRY_DO(fill_all(State::m, held.m.storage));
+  return fill_all(State::v, held.v.storage);
 }
 
 Result<void> Weights::reduce(Communicator& communicator) {
@@ -276,6 +296,22 @@ Result<void> Weights::gather(Communicator& communicator) {
                      communicator, unused));
   }
   return {};
+}
+
+Result<void> Weights::publish(Communicator& communicator) {
+  for (HeldWeight& held : held_) {
+    kernels::Cast call{.from = held.master.storage.dtype,
+                       .to = held.copy.storage.dtype};
+    call.elements = 0;
+    for (const Piece& piece : held.master.storage.pieces) {
+      call.elements += strategy::elements(piece.box);
+    }
+    if (call.elements == 0) continue;
+    call.in = held.master.buffer.data();
+    call.out = held.copy.buffer.data();
+    TRY_DO(device_.run(call));
+  }
+  return gather(communicator);
 }
 
 }  // namespace troupe::exec

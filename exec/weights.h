@@ -1,6 +1,7 @@
 // A rank's parameters, their gradients and their optimizer state.
 #pragma once
 
+#include <functional>
 #include <map>
 #include <string>
 #include <utility>
@@ -25,6 +26,15 @@ struct Training {
 double initial_value(const models::Parameter& parameter, std::int64_t index,
                      std::uint64_t seed);
 
+/// What is kept of a parameter between steps.
+enum class State : std::uint8_t { master, m, v };
+
+/// Where a run begins: the value of an element of a parameter's state.
+using Values = std::function<double(const models::Parameter& parameter,
+                                    State state, std::int64_t index)>;
+/// The start of training from a seed: `initial_value`, and moments of zero.
+Values initial_values(std::uint64_t seed);
+
 /// A parameter of which this rank holds something.
 struct HeldWeight {
   const Weight* weight = nullptr;
@@ -39,8 +49,8 @@ class Weights {
   Weights(const Program& program, RankId rank, Device& device)
       : program_(program), rank_(rank), device_(device) {}
 
-  /// Makes all memory and fills parameters with their initial values.
-  Result<void> initialise(std::uint64_t seed);
+  /// Makes all memory and fills parameters and their states.
+  Result<void> initialise(const Values& values);
 
   /// A block's parameter or gradient; null when the rank has no such.
   std::byte* parameter(int layer, const std::string& name) const;
@@ -56,7 +66,12 @@ class Weights {
                       std::int64_t step);
   /// New parameters from the optimizer layout to the compute layout.
   Result<void> gather(Communicator& communicator);
+  /// The same after master parameters were replaced: rounds them first.
+  Result<void> publish(Communicator& communicator);
 
+  /// What this rank holds of parameter number `index` of the program; null
+  /// when nothing.
+  HeldWeight* find(std::size_t index);
   std::vector<HeldWeight>& held() { return held_; }
   const std::vector<HeldWeight>& held() const { return held_; }
   reshard::DeviceId device_id() const {
@@ -68,9 +83,10 @@ class Weights {
   struct Fused;
   Result<void> make_tensor(const schedule::Tensor& tensor, int layer);
   Result<void> make_states();
-  Result<void> fill(const HeldWeight& held, std::uint64_t seed);
-  Result<void> fill_box(const models::Parameter& parameter, const Box& box,
-                        std::uint64_t seed, const Storage& to);
+  Result<void> fill(const HeldWeight& held, const Values& values);
+  Result<void> fill_box(const models::Parameter& parameter, State state,
+                        const Box& box, const Values& values,
+                        const Storage& to);
   HeldWeight& held_of(const std::string& name);
 
   const Program& program_;

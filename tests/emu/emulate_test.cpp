@@ -11,9 +11,10 @@ using test::small_model;
 /// fp64 on both sides: nothing but the order of sums differs.
 constexpr double kBound = 1e-10;
 
-void expect_equal(strategy::Strategy s, const models::Model& model) {
-  s.dtype = kernels::DType::fp64;
-  const auto run = proven(s, model);
+void expect_equal(std::vector<strategy::Strategy> list,
+                  const models::Model& model) {
+  for (strategy::Strategy& s : list) s.dtype = kernels::DType::fp64;
+  const auto run = proven(list, model);
   ASSERT_TRUE(run.has_value()) << run.error().message;
   ASSERT_TRUE(run->deviation.has_value());
   for (const auto& [group, value] : run->deviation->by_group) {
@@ -24,6 +25,10 @@ void expect_equal(strategy::Strategy s, const models::Model& model) {
   EXPECT_LT(run->deviation->loss, kBound);
   EXPECT_GT(run->loss[0], 0);
   EXPECT_NE(run->loss[0], run->loss[1]);
+}
+
+void expect_equal(const strategy::Strategy& s, const models::Model& model) {
+  expect_equal(std::vector{s}, model);
 }
 
 strategy::Strategy small(const models::Model& model,
@@ -130,6 +135,35 @@ TEST(Emulation, UnequalPipelinesEqualOneDevice) {
   expect_equal(s, model);
 }
 
+/// Three phases in one step, as HotSPa switches: parameters and gradients
+/// move between unequal layouts on overlapping sets of devices.
+TEST(Emulation, HotSwitchedStepsEqualOneDevice) {
+  const auto model = small_model();
+  auto s = small(model, {.dp = 2, .tp = 2, .micro_batches = 2});
+  auto longer = small(model, {.tp = 4, .pp = 2, .micro_batches = 1});
+  longer.phases[0].pipelines[0].seq_len = 24;
+  auto shorter = small(model, {.dp = 6, .micro_batches = 2});
+  for (auto& p : shorter.phases[0].pipelines) p.seq_len = 8;
+  s.phases.push_back(longer.phases[0]);
+  s.phases.push_back(shorter.phases[0]);
+  for (const auto zero : {strategy::Zero::none, strategy::Zero::one}) {
+    s.zero = zero;
+    expect_equal(s, model);
+  }
+}
+
+/// Steps under one strategy, then under others: parameters and optimizer
+/// states move along.
+TEST(Emulation, ChangedStrategiesEqualOneDevice) {
+  const auto model = small_model(true);
+  auto sharded = small(model, {.dp = 2, .tp = 2, .pp = 2});
+  sharded.zero = strategy::Zero::one;
+  const auto wide = small(model, {.tp = 4, .cp = 2});
+  auto fewer = small(model, {.dp = 3});
+  fewer.zero = strategy::Zero::three;
+  expect_equal({sharded, wide, fewer, sharded}, model);
+}
+
 /// The reduction differs from rank to rank only in rounding.
 TEST(Emulation, SinglePrecisionStaysWithinItsBound) {
   for (const bool gpt : {false, true}) {
@@ -139,8 +173,7 @@ TEST(Emulation, SinglePrecisionStaysWithinItsBound) {
     for (std::uint64_t seed = 1; seed < 8; ++seed) {
       EmulationOptions options;
       options.seed = seed;
-      options.steps = 3;
-      const auto run = proven(s, model, options);
+      const auto run = proven({s}, model, 3, options);
       ASSERT_TRUE(run.has_value()) << run.error().message;
       for (const auto& [group, value] : run->deviation->by_group) {
         EXPECT_LT(value, 1e-5) << group << " seed " << seed;

@@ -47,19 +47,45 @@ inline Result<exec::Program> program_of(const strategy::Strategy& s,
       std::move(lowered), schedule::placements(s, s.phases[0], model), cluster);
 }
 
-/// Emulates and compares with one device.
-inline Result<Emulation> proven(const strategy::Strategy& s,
-                                const models::Model& model,
+/// All phases of a strategy.
+inline Result<exec::Job> job_of(const strategy::Strategy& s,
+                                const models::Model& model) {
+  std::vector<exec::Program> phases;
+  for (const strategy::Phase& phase : s.phases) {
+    strategy::Strategy one = s;
+    one.phases = {phase};
+    TRY(exec::Program program, program_of(one, model));
+    phases.push_back(std::move(program));
+  }
+  return exec::make_job(std::move(phases), base::cluster_of(kCluster));
+}
+
+/// Trains `steps` steps under each of the strategies and compares with one
+/// device.
+inline Result<Emulation> proven(const std::vector<strategy::Strategy>& list,
+                                const models::Model& model, int steps = 2,
                                 EmulationOptions options = {}) {
-  TRY(const exec::Program program, program_of(s, model));
+  std::vector<std::unique_ptr<exec::Job>> jobs;
+  std::vector<Segment> segments;
+  for (const strategy::Strategy& s : list) {
+    TRY(exec::Job job, job_of(s, model));
+    jobs.push_back(std::make_unique<exec::Job>(std::move(job)));
+    Segment& segment = segments.emplace_back();
+    segment.job = jobs.back().get();
+    segment.steps = steps;
+    if (jobs.size() == 1) continue;
+    TRY(segment.move, exec::state_move(*jobs[jobs.size() - 2], *jobs.back(),
+                                       base::cluster_of(kCluster)));
+  }
   const auto batches =
-      batches_of(program.schedule, data::sample_corpus(), options);
-  const schedule::MicroBatches all = one_by_one(program.schedule.micro_batches);
-  TRY(const exec::Program alone,
-      program_of(strategy::one_device(s, model.layers, all.seq_len), model));
+      batches_of(segments, data::sample_corpus(), options.seed);
+  const auto alone = [&](std::span<const std::int32_t> lengths) {
+    return program_of(strategy::one_device(list[0], model.layers, lengths),
+                      model);
+  };
   TRY(const std::vector<Snapshot> truth,
       run_alone(alone, batches, options.training, options.seed));
-  return emulate(program, batches, options, &truth);
+  return emulate(segments, batches, options, &truth);
 }
 
 }  // namespace troupe::emu::test
