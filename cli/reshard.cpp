@@ -14,6 +14,7 @@
 #include "cli/say.h"
 #include "clusters/read.h"
 #include "reshard/cases.h"
+#include "reshard/hand_over.h"
 #include "reshard/resolve.h"
 #include "reshard/switch.h"
 #include "reshard/verify.h"
@@ -31,7 +32,7 @@ struct Options {
   std::string rule = "auto", senders = "balanced";
   std::string cases, output;
   int case_index = -1;
-  bool explain = false, json = false;
+  bool explain = false, json = false, hand_over = false;
   SwitchCommand moving;
 };
 
@@ -191,10 +192,12 @@ void print_answer(const Answer& a, const Options& o, const Routes& routes) {
 
 Result<Answer> answer(const reshard::Case& c, const Shape& shape,
                       kernels::DType dtype, const Routes& routes,
-                      const reshard::Options& options) {
+                      const reshard::Options& options, bool hand_over) {
   TRY(Resolution resolution,
-      reshard::resolve_all(c.source, c.destination, shape, dtype, routes,
-                           options));
+      hand_over
+          ? reshard::hand_over(c.source, c.destination, shape, dtype, routes)
+          : reshard::resolve_all(c.source, c.destination, shape, dtype, routes,
+                                 options));
   TRY(auto wrong, reshard::wrong_with(resolution.plan()));
   TRY(const auto ratio, reshard::bytes_ratio(resolution.plan()));
   auto differences = reshard::differences(c, resolution.plan());
@@ -247,7 +250,8 @@ Result<int> resolve_pairs(const Options& o) {
   Json list = Json::array();
   bool good = true;
   for (const reshard::Case& pair : pairs) {
-    TRY(const Answer a, answer(pair, shape, dtype, routes, options));
+    TRY(const Answer a,
+        answer(pair, shape, dtype, routes, options, o.hand_over));
     good = good && a.wrong.empty();
     if (!o.output.empty() && pairs.size() == 1) {
       TRY_DO(
@@ -265,8 +269,8 @@ Result<int> resolve_pairs(const Options& o) {
 
 Result<int> run(const Options& o) {
   if (o.moving.strategy.empty()) return resolve_pairs(o);
-  const bool both =
-      !o.cases.empty() || !o.source.empty() || !o.destination.empty();
+  const bool both = !o.cases.empty() || !o.source.empty() ||
+                    !o.destination.empty() || o.hand_over;
   if (both) {
     return fail(Fault::input,
                 "--strategy stands alone: all its parameters "
@@ -305,6 +309,9 @@ void add_reshard(Commands& commands) {
                    "only this pair (or strategy) of the file, from 0")
       ->check(CLI::NonNegativeNumber);
   command->add_option("-o,--output", o->output, "file for the plan");
+  command->add_flag("--hand-over", o->hand_over,
+                    "activations between pipeline stages: batched, leader and "
+                    "broadcast, or scatter and all-gather");
   command->add_flag("--explain", o->explain,
                     "all candidates with predicted times");
   command->add_flag("--json", o->json, "print JSON");
