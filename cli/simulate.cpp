@@ -34,6 +34,8 @@ struct SimulateOptions {
   std::string sweep, sweep_out, keep;
   double reserve_gib = kReserveGib, host_us = 0.0;
   bool json = false, no_fold = false, no_store = false, progress = false;
+  std::uint64_t switch_memory = 0;
+  bool no_plan_cache = false;
 };
 
 /// Refuses "nan", which every comparison of a range lets pass.
@@ -75,6 +77,9 @@ std::vector<std::string> command_of(const SimulateOptions& o) {
   if (o.no_fold) out.emplace_back("--no-fold");
   if (o.reserve_gib != kReserveGib) {
     add("--reserve-gib", fmt::format("{}", o.reserve_gib));
+  }
+  if (o.switch_memory != 0) {
+    add("--switch-memory", std::to_string(o.switch_memory));
   }
   if (o.host_us != 0) {
     add("--host-us-per-operator", fmt::format("{}", o.host_us));
@@ -172,6 +177,12 @@ void print(const SimulateOptions& o,
   say("{}\n", to_text(out));
 }
 
+/// Of the command, else of the strategy.
+Bytes switch_memory(const SimulateOptions& o, const strategy::Strategy& s) {
+  return o.switch_memory > 0 ? Bytes{static_cast<std::int64_t>(o.switch_memory)}
+                             : s.switch_memory;
+}
+
 Result<int> simulate_once(const SimulateOptions& o) {
   TRY(const strategy::Plan plan, load(o.source));
   TRY(const auto phases, choose_phases(plan.strategy, o.phase));
@@ -198,7 +209,12 @@ Result<int> simulate_once(const SimulateOptions& o) {
     TRY_DO(results::write_report(file_for(o.report, run.phase, runs.size() > 1),
                                  run));
   }
-  TRY(const Json switches, switches_json(plan, phases));
+  const reshard::PlanCache cache(home_root() / "plans");
+  TRY(const Json switches,
+      switches_json(plan, phases,
+                    {*costs, switch_memory(o, plan.strategy),
+                     simulation_options(o).host_per_operator,
+                     o.no_plan_cache ? nullptr : &cache}));
   print(o, runs, switches);
   return 0;
 }
@@ -277,6 +293,14 @@ void add_options(CLI::App& command, SimulateOptions& o) {
       .add_option("--host-us-per-operator", o.host_us,
                   "time the host needs to launch an operator, microseconds")
       ->check(CLI::Range(0.0, 1e6) & CLI::Validator(finite_number, "", ""));
+  command
+      .add_option("--switch-memory", o.switch_memory,
+                  "most that a switch packs and receives on a device, such "
+                  "as 256MiB (the strategy's switch_memory; 0: any)")
+      ->transform(CLI::AsSizeValue(true))
+      ->check(CLI::Range(std::uint64_t{0}, std::uint64_t{1} << 50));
+  command.add_flag("--no-plan-cache", o.no_plan_cache,
+                   "plan switches anew, keep no plans");
   command.add_flag("--progress", o.progress,
                    "print progress also without a terminal");
   command.add_option("--sweep", o.sweep,

@@ -1,35 +1,144 @@
 #include "reshard/phases.h"
 
+#include <algorithm>
+
 namespace troupe::reshard {
+namespace {
+
+constexpr const std::optional<CachedPlan> PhaseSwitch::* kParts[] = {
+    &PhaseSwitch::parameters, &PhaseSwitch::gradients, &PhaseSwitch::states};
+
+/// The tensors of states: each parameter's master and its two moments.
+std::vector<TensorChange> state_changes(const strategy::Layouts& from,
+                                        const strategy::Layouts& to,
+                                        const models::Model& model) {
+  std::vector<TensorChange> out;
+  const auto one = parameter_changes(from, to, model, strategy::Use::optimizer,
+                                     kernels::DType::fp32);
+  for (const char* part : {"master", "mean", "variance"}) {
+    for (const TensorChange& change : one) {
+      out.push_back(change);
+      out.back().name += std::string(".") + part;
+    }
+  }
+  return out;
+}
+
+}  // namespace
+
+Time PhaseSwitch::predicted() const {
+  Time sum;
+  for (const auto part : kParts) {
+    if (this->*part) sum += (this->*part)->plan.predicted;
+  }
+  return sum;
+}
+
+Bytes PhaseSwitch::moved() const {
+  Bytes sum;
+  for (const auto part : kParts) {
+    if (this->*part) sum += (this->*part)->plan.moved;
+  }
+  return sum;
+}
+
+Bytes PhaseSwitch::peak() const {
+  Bytes most;
+  for (const auto part : kParts) {
+    if (this->*part) most = std::max(most, (this->*part)->plan.peak);
+  }
+  return most;
+}
+
+std::vector<std::size_t> execution_order(std::span<const std::size_t> phases) {
+  if (phases.size() < 2) return {phases.begin(), phases.end()};
+  std::vector<std::size_t> out(phases.begin() + 1, phases.end());
+  out.push_back(phases.front());
+  return out;
+}
+
+Result<PhaseSwitch> phase_switch(const strategy::Plan& plan, std::size_t from,
+                                 std::size_t to, const Moves& moves,
+                                 const SwitchSettings& settings) {
+  const Rates nominal = settings.rates ? Rates{} : rates_of(plan.cluster);
+  const Routes routes(plan.cluster, settings.rates ? *settings.rates : nominal);
+  const strategy::Strategy& s = plan.strategy;
+  const strategy::Layouts before(s, s.phases[from], plan.model);
+  const strategy::Layouts after(s, s.phases[to], plan.model);
+  const auto planned = [&](const std::vector<TensorChange>& changes) {
+    return switch_plan(settings.cache, changes, routes, settings.options);
+  };
+  PhaseSwitch out;
+  out.from = from;
+  out.to = to;
+  if (moves.parameters) {
+    TRY(out.parameters,
+        planned(parameter_changes(before, after, plan.model,
+                                  strategy::Use::compute, s.dtype)));
+  }
+  if (moves.gradients) {
+    TRY(out.gradients,
+        planned(parameter_changes(before, after, plan.model,
+                                  strategy::Use::optimizer, s.gradient_dtype)));
+  }
+  if (moves.states) {
+    TRY(out.states, planned(state_changes(before, after, plan.model)));
+  }
+  return out;
+}
 
 Result<std::vector<PhaseSwitch>> phase_switches(
-    const strategy::Plan& plan, std::span<const std::size_t> phases) {
+    const strategy::Plan& plan, std::span<const std::size_t> phases,
+    const SwitchSettings& settings) {
   std::vector<PhaseSwitch> switches;
   if (phases.size() < 2) return switches;
-  const Rates rates = rates_of(plan.cluster);
-  const Routes routes(plan.cluster, rates);
-  std::vector<strategy::Layouts> layouts;
-  for (const std::size_t p : phases) {
-    layouts.emplace_back(plan.strategy, plan.strategy.phases[p], plan.model);
-  }
-  const std::size_t n = phases.size();
-  for (std::size_t k = 0; k < n; ++k) {
-    const std::size_t from = k == 0 ? 0 : n - k;
-    const std::size_t to = n - k - 1;
-    PhaseSwitch one{phases[from], phases[to], {}, {}, k > 0};
-    const auto parameters =
-        parameter_changes(layouts[from], layouts[to], plan.model,
-                          strategy::Use::compute, plan.strategy.dtype);
-    TRY(one.parameters, plan_switch(parameters, routes));
-    if (one.carries_gradients) {
-      const auto gradients = parameter_changes(
-          layouts[from], layouts[to], plan.model, strategy::Use::optimizer,
-          plan.strategy.gradient_dtype);
-      TRY(one.gradients, plan_switch(gradients, routes));
-    }
+  std::size_t from = phases.front();
+  RunLevel before = RunLevel::allocate;
+  const std::vector<std::size_t> order = execution_order(phases);
+  for (std::size_t k = 0; k < order.size(); ++k) {
+    const bool last = k + 1 == order.size();
+    const RunLevel after = last ? RunLevel::update : RunLevel::gradient;
+    TRY(const Moves moves, moves_between(before, after, true));
+    TRY(PhaseSwitch one, phase_switch(plan, from, order[k], moves, settings));
+    one.before = before;
+    one.after = after;
     switches.push_back(std::move(one));
+    from = order[k];
+    before = after;
   }
   return switches;
+}
+
+Result<std::vector<PhaseSwitch>> bridges(const strategy::Plan& plan,
+                                         std::size_t states,
+                                         std::size_t compute,
+                                         const SwitchSettings& settings) {
+  const Rates nominal = settings.rates ? Rates{} : rates_of(plan.cluster);
+  const Routes routes(plan.cluster, settings.rates ? *settings.rates : nominal);
+  const strategy::Strategy& s = plan.strategy;
+  const strategy::Layouts kept(s, s.phases[states], plan.model);
+  const strategy::Layouts used(s, s.phases[compute], plan.model);
+  std::vector<TensorChange> parameters, gradients;
+  for (const models::Parameter& p : models::parameter_list(plan.model)) {
+    parameters.push_back({p.name, kept.of(p, strategy::Use::optimizer),
+                          used.of(p, strategy::Use::compute), p.shape,
+                          s.dtype});
+    gradients.push_back({p.name, used.of(p, strategy::Use::optimizer),
+                         kept.of(p, strategy::Use::optimizer), p.shape,
+                         s.gradient_dtype});
+  }
+  std::vector<PhaseSwitch> out(2);
+  out[0].from = out[1].to = states;
+  out[0].to = out[1].from = compute;
+  out[0].before = RunLevel::update;
+  out[0].after = RunLevel::gradient;
+  out[1].before = RunLevel::gradient;
+  out[1].after = RunLevel::update;
+  TRY(out[0].parameters,
+      switch_plan(settings.cache, parameters, routes, settings.options));
+  TRY(out[1].gradients,
+      switch_plan(settings.cache, gradients, routes, settings.options));
+  return out;
 }
 
 }  // namespace troupe::reshard

@@ -57,6 +57,7 @@ struct Makespan {
   Time latency;        ///< of the device with most messages, one per pair
   std::array<double, kLinkClasses> bytes{};  ///< over links of each class
   Time total() const;
+  bool operator==(const Makespan&) const = default;
 };
 
 struct Assignment {

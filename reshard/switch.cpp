@@ -6,6 +6,7 @@
 #include <limits>
 #include <unordered_map>
 
+#include "base/text.h"
 #include "reshard/collectives.h"
 
 namespace troupe::reshard {
@@ -232,24 +233,52 @@ class Pace {
   std::int64_t buckets_ = 1;
 };
 
+/// The smallest bucket that a switch can do with: a row of a piece is never
+/// divided, and there are at most kMostBuckets.
+Result<void> check_limit(std::span<const TensorChange> changes,
+                         const Gathered& gathered,
+                         std::span<const Share> shares, std::size_t devices,
+                         std::int64_t limit) {
+  if (limit == 0) return {};
+  std::int64_t row = 0;
+  std::size_t widest = 0;
+  std::vector<std::int64_t> load(devices, 0);
+  for (const Share& share : shares) {
+    const Demand& demand = gathered.demands.list[share.demand];
+    const std::int64_t own = demand.bytes / demand.rows;
+    load[share.from.at()] += own * (share.last - share.first);
+    load[demand.to.at()] += own * (share.last - share.first);
+    if (own <= row) continue;
+    row = own;
+    widest = static_cast<std::size_t>(gathered.tensor_of[share.demand]);
+  }
+  const std::int64_t part =
+      (*std::ranges::max_element(load) + kMostBuckets - 1) / kMostBuckets;
+  if (limit >= std::max(row, part)) return {};
+  if (part > row) {
+    return fail(Fault::infeasible,
+                fmt::format("buckets of {} bytes: the busiest device packs and "
+                            "receives {}, in at most {} buckets; the smallest "
+                            "possible is {} bytes",
+                            limit, human(Bytes{part * kMostBuckets}),
+                            kMostBuckets, part));
+  }
+  return fail(Fault::infeasible,
+              fmt::format("buckets of {} bytes: one row of a piece of {} is {} "
+                          "bytes and is not divided; the smallest possible is "
+                          "{} bytes",
+                          limit, changes[widest].name, row, row));
+}
+
 /// The chosen shares as transfers in buckets.
-Result<void> fill(std::span<const TensorChange> changes,
-                  const Gathered& gathered, std::span<const Share> shares,
-                  Filler& filler, Pace& pace, std::int64_t limit,
-                  SwitchPlan& plan) {
+void fill(const Gathered& gathered, std::span<const Share> shares,
+          Filler& filler, Pace& pace, std::int64_t limit, SwitchPlan& plan) {
   plan.transfers.reserve(shares.size());
   for (const Share& share : shares) {
     const Demand& demand = gathered.demands.list[share.demand];
     const auto tensor =
         static_cast<std::size_t>(gathered.tensor_of[share.demand]);
     const std::int64_t row = demand.bytes / demand.rows;
-    if (limit > 0 && row > limit) {
-      return fail(
-          Fault::infeasible,
-          fmt::format("{}: one row of a piece is {} bytes, a bucket {}; give "
-                      "larger buckets",
-                      changes[tensor].name, row, limit));
-    }
     const std::int64_t most =
         limit > 0 ? limit / row : share.last - share.first;
     for (std::int64_t first = share.first; first < share.last;) {
@@ -267,7 +296,6 @@ Result<void> fill(std::span<const TensorChange> changes,
       first = last;
     }
   }
-  return {};
 }
 
 /// Sorts transfers and prices every bucket.
@@ -343,10 +371,11 @@ Result<SwitchPlan> plan_switch(std::span<const TensorChange> changes,
   plan.makespan = senders.chosen.makespan;
   plan.by_rule = std::move(senders.by_rule);
   const std::size_t devices = routes.cluster().devices.size();
+  TRY_DO(check_limit(changes, gathered, senders.chosen.shares, devices,
+                     options.bucket.v));
   Filler filler(options.bucket.v, devices);
   Pace pace(gathered.demands, senders.chosen.shares, options.bucket.v, devices);
-  TRY_DO(fill(changes, gathered, senders.chosen.shares, filler, pace,
-              options.bucket.v, plan));
+  fill(gathered, senders.chosen.shares, filler, pace, options.bucket.v, plan);
   settle(plan, filler, routes);
   return plan;
 }

@@ -30,7 +30,7 @@ std::vector<TensorChange> parameter_changes(const strategy::Layouts& from,
 struct SwitchOptions {
   SenderRule senders = SenderRule::balanced;
   /// Most bytes that a device packs to send and receives in one bucket; 0 for
-  /// a single bucket.
+  /// a single bucket. No bucket exceeds it.
   Bytes bucket;
   /// Whether to reckon all rules, for comparison.
   bool compare = false;
@@ -44,12 +44,14 @@ struct Transfer {
   std::int32_t bucket = 0;
   std::int64_t first = 0, last = 0;
   std::int64_t bytes = 0;
+  bool operator==(const Transfer&) const = default;
 };
 
 /// Tensors with equal layouts and shapes share their pieces.
 struct TensorClass {
   std::int32_t representative = 0;  ///< the first such tensor
   std::vector<Box> pieces;
+  bool operator==(const TensorClass&) const = default;
 };
 
 struct Bucket {
@@ -57,6 +59,7 @@ struct Bucket {
   std::int64_t messages = 0;        ///< pairs of devices
   Bytes peak;                       ///< packed and received on one device
   Makespan makespan;
+  bool operator==(const Bucket&) const = default;
 };
 
 struct SwitchPlan {
@@ -73,10 +76,16 @@ struct SwitchPlan {
   Time predicted;  ///< bucket after bucket
 
   Box box_of(const Transfer& transfer) const;
+  bool operator==(const SwitchPlan&) const = default;
 };
 
+/// A switch in more buckets than that is refused: every bucket starts anew.
+inline constexpr std::int64_t kMostBuckets = 4096;
+
 /// Errors: input, for a tensor that would be reduced, or an annotation that
-///         cannot be; infeasible, for a bucket smaller than a row.
+///         cannot be; infeasible, for a bucket smaller than a row or than the
+///         busiest device's bytes over kMostBuckets, naming the smallest that
+///         will do.
 [[nodiscard]] Result<SwitchPlan> plan_switch(
     std::span<const TensorChange> changes, const Routes& routes,
     const SwitchOptions& options = {});

@@ -31,15 +31,24 @@ struct Event {
   }
 };
 
+/// What compute tasks take: from a price list, or by task.
+struct Durations {
+  const PriceList* prices = nullptr;
+  std::span<const Time> by_task = {};
+  Time of(TaskId id) const {
+    return prices ? prices->of(id).time : by_task[id.at()];
+  }
+};
+
 class Engine {
  public:
-  Engine(const Schedule& s, const PriceList& prices,
-         const Activities& activities, std::size_t links,
-         OperatorDetail* detail, const std::vector<TaskId>& like)
+  Engine(const Schedule& s, Durations durations, const Activities& activities,
+         std::size_t links, OperatorDetail* detail,
+         const std::vector<TaskId>& like)
       : schedule_(s),
         like_(like),
         detail_(detail),
-        prices_(prices),
+        durations_(durations),
         activities_(activities),
         flows_(links),
         successors_(s, like) {
@@ -87,8 +96,8 @@ class Engine {
     const Task& task = schedule_.tasks[id.at()];
     run_.start[id.at()] = now;
     if (schedule::computes(task.kind)) {
-      push_task(id, now + (detail_ ? detail_->perform(id, now)
-                                   : prices_.of(id).time));
+      push_task(
+          id, now + (detail_ ? detail_->perform(id, now) : durations_.of(id)));
       return;
     }
     const auto& list = task.kind == TaskKind::transfer ? activities_.transfers
@@ -153,7 +162,7 @@ class Engine {
   const Schedule& schedule_;
   const std::vector<TaskId>& like_;
   OperatorDetail* detail_;
-  const PriceList& prices_;
+  Durations durations_;
   const Activities& activities_;
   FlowTable flows_;
   schedule::Successors successors_;
@@ -201,7 +210,18 @@ Result<Run> perform(const Schedule& schedule, const PriceList& prices,
     like.resize(schedule.tasks.size());
     for (std::size_t t = 0; t < like.size(); ++t) like[t] = make_id<TaskId>(t);
   }
-  return Engine(schedule, prices, activities, links, detail, like).perform();
+  return Engine(schedule, {&prices}, activities, links, detail, like).perform();
+}
+
+Result<Run> perform_timed(const Schedule& schedule,
+                          std::span<const Time> durations,
+                          const Activities& activities, std::size_t links) {
+  check(durations.size() == schedule.tasks.size(), "a duration for each task");
+  std::vector<TaskId> like(schedule.tasks.size());
+  for (std::size_t t = 0; t < like.size(); ++t) like[t] = make_id<TaskId>(t);
+  return Engine(schedule, {nullptr, durations}, activities, links, nullptr,
+                like)
+      .perform();
 }
 
 }  // namespace troupe::sim

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include "base/result.h"
@@ -42,5 +43,14 @@ Activities activities_of(const schedule::Schedule& schedule,
 Result<Run> perform(const schedule::Schedule& schedule, const PriceList& prices,
                     const Activities& activities, std::size_t links,
                     OperatorDetail* detail = nullptr, bool folded = false);
+
+/// Performs tasks whose compute takes `durations`, by task; nothing is folded.
+/// A layout switch is a communication like a sync: `what` is its place in
+/// `activities.syncs`.
+///
+/// Errors: as `perform`.
+Result<Run> perform_timed(const schedule::Schedule& schedule,
+                          std::span<const Time> durations,
+                          const Activities& activities, std::size_t links);
 
 }  // namespace troupe::sim

@@ -181,6 +181,7 @@ void read_options(JsonObject& o, Strategy& s) {
   s.overlap_gradient_sync =
       o.boolean("overlap_gradient_sync", s.overlap_gradient_sync);
   s.overlap_hand_over = o.boolean("overlap_hand_over", s.overlap_hand_over);
+  s.switch_memory = {o.integer("switch_memory", {0, std::int64_t{1} << 50}, 0)};
   s.order_file = o.text("order_file", "");
   s.recompute = read_recompute(o).value_or(RecomputeRule{});
   o.raw("notes");

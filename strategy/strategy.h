@@ -126,6 +126,8 @@ struct Strategy {
   bool overlap_gradient_sync = false;
   /// Stage hand-over runs beside compute (else the sender waits for it).
   bool overlap_hand_over = true;
+  /// Most that a switch between phases packs and receives on a device; 0: any.
+  Bytes switch_memory;
   ScheduleKind schedule = ScheduleKind::one_f_one_b;
   std::string order_file;  ///< for ScheduleKind::custom
   RecomputeRule recompute;

@@ -163,6 +163,7 @@ Json to_json(const Strategy& s) {
             {"schedule", word_of(s.schedule)},
             {"recompute", recompute_json(s.recompute)},
             {"phases", Json::array()}};
+  if (s.switch_memory.v > 0) json["switch_memory"] = s.switch_memory.v;
   if (!s.order_file.empty()) json["order_file"] = s.order_file;
   for (const Phase& phase : s.phases) {
     json["phases"].push_back(phase_json(phase));

@@ -1,0 +1,183 @@
+#include "runs/step.h"
+
+#include <algorithm>
+#include <array>
+#include <set>
+
+#include "base/progress.h"
+#include "sim/price.h"
+
+namespace troupe::runs {
+namespace {
+
+using schedule::TaskId;
+
+StepPart part_of(const schedule::Schedule& schedule, Doing doing,
+                 const clusters::Cluster& cluster, const sim::Network& network,
+                 const profiles::CostModel& costs, Time host_per_operator) {
+  const sim::PriceList prices(schedule, cluster, network, costs,
+                              host_per_operator);
+  StepPart part{&schedule, std::vector<Time>(schedule.tasks.size()),
+                sim::activities_of(schedule, network), doing};
+  for (std::size_t t = 0; t < schedule.tasks.size(); ++t) {
+    if (!schedule::computes(schedule.tasks[t].kind)) continue;
+    part.durations[t] = prices.of(make_id<TaskId>(t)).time;
+  }
+  return part;
+}
+
+Window window_of(const sim::Run& run, const std::vector<TaskId>& tasks) {
+  Window out{kForever, {}};
+  for (const TaskId t : tasks) {
+    out.start = std::min(out.start, run.start[t.at()]);
+    out.end = std::max(out.end, run.end[t.at()]);
+  }
+  if (tasks.empty()) out.start = {};
+  return out;
+}
+
+/// Performs the step in each way of waiting.
+struct Performed {
+  StepTimeline timeline;
+  sim::Run run;
+};
+
+class Stepper {
+ public:
+  Stepper(std::span<const StepPart> parts,
+          std::span<const reshard::PhaseSwitch> switches,
+          const clusters::Cluster& cluster, const sim::Network& network)
+      : parts_(parts),
+        switches_(switches),
+        cluster_(cluster),
+        network_(network) {}
+
+  Result<Performed> perform(Waiting waiting) const {
+    if (interrupted()) return fail(Fault::interrupted, "interrupted");
+    Performed out{step_timeline(parts_, switches_, cluster_, network_, waiting),
+                  {}};
+    TRY(out.run,
+        sim::perform_timed(out.timeline.schedule, out.timeline.durations,
+                           out.timeline.activities, network_.links()));
+    return out;
+  }
+
+ private:
+  std::span<const StepPart> parts_;
+  std::span<const reshard::PhaseSwitch> switches_;
+  const clusters::Cluster& cluster_;
+  const sim::Network& network_;
+};
+
+/// Apart, everything has the clock to itself: what ends last before it is
+/// where it begins.
+void add_alone(const Performed& apart, StepTimes& out) {
+  Time now;
+  for (std::size_t k = 0; k < out.phases.size(); ++k) {
+    if (k < out.switches.size()) {
+      const auto& tasks = apart.timeline.switches[k];
+      const Time end = tasks.empty() ? now : window_of(apart.run, tasks).end;
+      out.switches[k].by_itself = end - now;
+      now = end;
+    }
+    const Time end = window_of(apart.run, apart.timeline.parts[k]).end;
+    out.phases[k].by_itself = end - now;
+    now = end;
+  }
+}
+
+void count_work(const strategy::Plan& plan, std::span<const StepPart> parts,
+                StepTimes& out) {
+  std::set<clusters::DeviceId> used;
+  for (const StepPart& part : parts) {
+    const schedule::Schedule& s = *part.schedule;
+    for (const schedule::Rank& rank : s.ranks) used.insert(rank.device);
+    if (part.doing == Doing::update) continue;
+    out.tokens += s.tokens;
+    out.model_flops += s.model_flops;
+  }
+  double peak = 0;
+  for (const clusters::DeviceId d : used) {
+    const auto& rates = plan.cluster.kind_of(d).peak;
+    const auto found = rates.find(plan.strategy.dtype);
+    if (found != rates.end()) peak += found->second.v;
+  }
+  const double most = to_seconds(out.step) * peak;
+  out.mfu = most > 0 ? out.model_flops.v / most : 0;
+}
+
+/// Performs parts with switches before them; `phases` says whose they are.
+Result<StepTimes> perform_parts(const strategy::Plan& plan,
+                                std::span<const StepPart> parts,
+                                std::span<const std::size_t> phases,
+                                std::vector<reshard::PhaseSwitch> switches,
+                                const sim::Network& network) {
+  const Stepper stepper(parts, switches, plan.cluster, network);
+  TRY(const Performed overlapped, stepper.perform(Waiting::overlapped));
+  TRY(const Performed apart, stepper.perform(Waiting::apart));
+  TRY(const Performed without, stepper.perform(Waiting::without));
+  StepTimes out;
+  out.apart = apart.run.step;
+  out.without = without.run.step;
+  out.overlapped = overlapped.run.step <= apart.run.step;
+  const Performed& chosen = out.overlapped ? overlapped : apart;
+  out.step = chosen.run.step;
+  for (std::size_t k = 0; k < parts.size(); ++k) {
+    out.phases.push_back({phases[k],
+                          plan.strategy.phases[phases[k]].name,
+                          parts[k].doing,
+                          parts[k].schedule->tokens,
+                          window_of(chosen.run, chosen.timeline.parts[k]),
+                          {}});
+    if (parts[k].doing == Doing::update) out.phases.back().tokens = 0;
+  }
+  for (std::size_t k = 0; k < switches.size(); ++k) {
+    out.buffers = std::max(out.buffers, switches[k].peak());
+    out.switches.push_back({std::move(switches[k]),
+                            window_of(chosen.run, chosen.timeline.switches[k]),
+                            {}});
+  }
+  add_alone(apart, out);
+  count_work(plan, parts, out);
+  return out;
+}
+
+}  // namespace
+
+Result<StepTimes> perform_step(const strategy::Plan& plan,
+                               std::span<const std::size_t> order,
+                               std::span<const schedule::Schedule> schedules,
+                               const profiles::CostModel& costs,
+                               const StepOptions& options) {
+  check(!order.empty() && order.size() == schedules.size(),
+        "a schedule for each phase");
+  const sim::Network network(plan.cluster, costs);
+  std::vector<std::size_t> listed{order.back()};
+  listed.insert(listed.end(), order.begin(), order.end() - 1);
+  TRY(auto switches, reshard::phase_switches(plan, listed, options.switching));
+  std::vector<StepPart> parts;
+  for (std::size_t k = 0; k < order.size(); ++k) {
+    const Doing doing = k + 1 == order.size() ? Doing::all : Doing::gradients;
+    parts.push_back(part_of(schedules[k], doing, plan.cluster, network, costs,
+                            options.host_per_operator));
+  }
+  return perform_parts(plan, parts, order, std::move(switches), network);
+}
+
+Result<StepTimes> perform_bridged_step(
+    const strategy::Plan& plan, std::size_t states, std::size_t phase,
+    const schedule::Schedule& states_schedule,
+    const schedule::Schedule& schedule, const profiles::CostModel& costs,
+    const StepOptions& options) {
+  const sim::Network network(plan.cluster, costs);
+  TRY(auto bridges, reshard::bridges(plan, states, phase, options.switching));
+  std::vector<StepPart> parts;
+  parts.push_back(part_of(schedule, Doing::gradients, plan.cluster, network,
+                          costs, options.host_per_operator));
+  parts.push_back(part_of(states_schedule, Doing::update, plan.cluster, network,
+                          costs, options.host_per_operator));
+  const std::array<std::size_t, 2> phases{phase, states};
+  return perform_parts(plan, parts, phases, std::move(bridges), network);
+}
+
+}  // namespace troupe::runs

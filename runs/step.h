@@ -1,0 +1,92 @@
+// HotSPa's training step: several phases, each with its own strategy and its
+// part of the step's sequences, one update at the end, and the switches
+// between them, performed on one clock.
+#pragma once
+
+#include <span>
+#include <string>
+#include <vector>
+
+#include "profiles/cost.h"
+#include "reshard/phases.h"
+#include "runs/step_timeline.h"
+
+namespace troupe::runs {
+
+struct StepOptions {
+  /// How switches are planned; `options.bucket` is the limit of memory that
+  /// packing and receiving may take of a device.
+  reshard::SwitchSettings switching;
+  /// Launching an operator takes the host this long.
+  Time host_per_operator;
+};
+
+/// From the first start to the last end.
+struct Window {
+  Time start, end;
+  Time length() const { return end - start; }
+  bool operator==(const Window&) const = default;
+};
+
+struct PhaseTime {
+  std::size_t phase = 0;  ///< of the strategy
+  std::string name;
+  Doing doing = Doing::gradients;
+  std::int64_t tokens = 0;
+  Window window;   ///< in the step
+  Time by_itself;  ///< with nothing else on the cluster
+};
+
+struct SwitchTime {
+  reshard::PhaseSwitch plans;
+  Window window;   ///< in the step, overlapping what it may
+  Time by_itself;  ///< bucket after bucket with nothing else on the cluster
+};
+
+struct StepTimes {
+  /// The step. Switches overlap computation, unless (which sharing of links
+  /// can bring about) the step is shorter when they stand apart.
+  Time step;
+  bool overlapped = true;
+  /// With switches apart: the sum of all `by_itself`, to the last tick.
+  Time apart;
+  Time without;  ///< were switches instantaneous
+  /// Of the step; negative only where instantaneous switches would make
+  /// computation meet more traffic.
+  Time in_switches() const { return step - without; }
+  std::vector<PhaseTime> phases;     ///< in the order they run
+  std::vector<SwitchTime> switches;  ///< each before the phase of its place
+  Bytes buffers;  ///< most packed and received at once on one device
+  std::int64_t tokens = 0;
+  Flops model_flops;
+  double mfu = 0;  ///< of the devices that any phase uses
+};
+
+/// Performs one step that runs `order` (phases of the plan's strategy, the
+/// one with the optimizer states last).
+///
+/// `schedules` are those phases lowered, in that order, and outlive the call.
+///
+/// Errors: as `plan_switch`, so infeasible for a limit of memory that cannot
+///         be kept, naming the smallest possible; as `perform`.
+[[nodiscard]] Result<StepTimes> perform_step(
+    const strategy::Plan& plan, std::span<const std::size_t> order,
+    std::span<const schedule::Schedule> schedules,
+    const profiles::CostModel& costs, const StepOptions& options = {});
+
+/// One step of Hydraulis: forward and backward under `phase`, optimizer states
+/// in the layout of phase `states`. Before it parameters go from where their
+/// masters are to where the phase computes with them, afterwards the
+/// synchronised gradients to where they are applied: two bridges.
+///
+/// Model:  the masters' owners send copies in the working type; there is no
+///         gathering of parameters after the update, the next step's bridge
+///         is that.
+/// Errors: as `perform_step`.
+[[nodiscard]] Result<StepTimes> perform_bridged_step(
+    const strategy::Plan& plan, std::size_t states, std::size_t phase,
+    const schedule::Schedule& states_schedule,
+    const schedule::Schedule& schedule, const profiles::CostModel& costs,
+    const StepOptions& options = {});
+
+}  // namespace troupe::runs
