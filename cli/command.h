@@ -42,6 +42,7 @@ void add_results(Commands& commands);
 void add_compare(Commands& commands);
 void add_shipped(Commands& commands);
 void add_validate(Commands& commands);
+void add_hotspa(Commands& commands);
 
 /// 1 for input, io and unavailable, 2 infeasible, 130 interrupted.
 int exit_code(const Error& error);

@@ -59,6 +59,7 @@ int run(int argc, char** argv) {
   add_compare(commands);
   add_shipped(commands);
   add_validate(commands);
+  add_hotspa(commands);
   if (const std::string wrong = unknown_command(app, argc, argv);
       !wrong.empty()) {
     fmt::print(stderr, "troupe: {}\n", wrong);

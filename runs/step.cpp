@@ -2,9 +2,12 @@
 
 #include <algorithm>
 #include <array>
+#include <limits>
+#include <map>
 #include <set>
 
 #include "base/progress.h"
+#include "schedule/memory.h"
 #include "sim/price.h"
 
 namespace troupe::runs {
@@ -106,6 +109,35 @@ void count_work(const strategy::Plan& plan, std::span<const StepPart> parts,
   out.mfu = most > 0 ? out.model_flops.v / most : 0;
 }
 
+/// Memory of every part beside the states that devices keep for the last.
+void count_memory(const strategy::Plan& plan, std::span<const StepPart> parts,
+                  StepTimes& out) {
+  std::map<clusters::DeviceId, Bytes> states;
+  const auto each = [](const schedule::Schedule& s, auto visit) {
+    for (const schedule::Stage& stage : s.stages) {
+      const schedule::MemoryUse use = schedule::memory_of(s, stage);
+      for (const auto& member : stage.members) {
+        for (const auto rank : member) visit(s.rank(rank).device, use);
+      }
+    }
+  };
+  each(*parts.back().schedule,
+       [&](clusters::DeviceId d, const schedule::MemoryUse& use) {
+         states[d] = use.optimizer;
+       });
+  out.over_memory = {std::numeric_limits<std::int64_t>::min()};
+  for (std::size_t k = 0; k < parts.size(); ++k) {
+    if (parts[k].doing == Doing::update) continue;
+    each(*parts[k].schedule,
+         [&](clusters::DeviceId d, const schedule::MemoryUse& use) {
+           const Bytes need = use.total() - use.optimizer + states[d];
+           out.phases[k].memory = std::max(out.phases[k].memory, need);
+           out.over_memory =
+               std::max(out.over_memory, need - plan.cluster.kind_of(d).memory);
+         });
+  }
+}
+
 /// Performs parts with switches before them; `phases` says whose they are.
 Result<StepTimes> perform_parts(const strategy::Plan& plan,
                                 std::span<const StepPart> parts,
@@ -128,6 +160,7 @@ Result<StepTimes> perform_parts(const strategy::Plan& plan,
                           parts[k].doing,
                           parts[k].schedule->tokens,
                           window_of(chosen.run, chosen.timeline.parts[k]),
+                          {},
                           {}});
     if (parts[k].doing == Doing::update) out.phases.back().tokens = 0;
   }
@@ -139,6 +172,7 @@ Result<StepTimes> perform_parts(const strategy::Plan& plan,
   }
   add_alone(apart, out);
   count_work(plan, parts, out);
+  count_memory(plan, parts, out);
   return out;
 }
 

@@ -35,6 +35,9 @@ struct PhaseTime {
   std::int64_t tokens = 0;
   Window window;   ///< in the step
   Time by_itself;  ///< with nothing else on the cluster
+  /// Of the fullest device: what the phase needs, with the optimizer states
+  /// that the device keeps for the step's last phase.
+  Bytes memory;
 };
 
 struct SwitchTime {
@@ -57,6 +60,9 @@ struct StepTimes {
   std::vector<PhaseTime> phases;     ///< in the order they run
   std::vector<SwitchTime> switches;  ///< each before the phase of its place
   Bytes buffers;  ///< most packed and received at once on one device
+  /// Most over the limit of a device, of `memory` against the device's; less
+  /// than 0 while all fits.
+  Bytes over_memory;
   std::int64_t tokens = 0;
   Flops model_flops;
   double mfu = 0;  ///< of the devices that any phase uses
