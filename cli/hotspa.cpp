@@ -22,7 +22,7 @@ namespace {
 struct HotspaOptions {
   std::string file, profiles, output, model, corpus, combination;
   std::uint64_t switch_memory = 0;
-  bool senders = false, json = false;
+  bool senders = false, json = false, shared_masters = false;
 };
 
 /// Shipped corpora are for files that bring none.
@@ -93,6 +93,7 @@ void perform(const HotspaOptions& o, const runs::HotExperiments& all,
   options.switching.rates = &rates;
   options.switching.options.bucket = {
       static_cast<std::int64_t>(o.switch_memory)};
+  options.whole_masters = !o.shared_masters;
   auto result = runs::perform_hotspa(c, *row.corpus,
                                      {in.models.at(c.model), cluster, *in.costs,
                                       options, kReserve, all.global_batch});
@@ -168,6 +169,9 @@ void add_hotspa(Commands& commands) {
                    "as 256MiB")
       ->transform(CLI::AsSizeValue(true))
       ->check(CLI::Range(std::uint64_t{0}, std::uint64_t{1} << 50));
+  command->add_flag("--shared-masters", o->shared_masters,
+                    "ZeRO shares out fp32 masters too (HotSPa keeps them "
+                    "whole on every device)");
   command->add_flag("--senders", o->senders,
                     "instead: switches under each rule for choosing senders, "
                     "on three shapes of cluster");

@@ -111,7 +111,7 @@ void count_work(const strategy::Plan& plan, std::span<const StepPart> parts,
 
 /// Memory of every part beside the states that devices keep for the last.
 void count_memory(const strategy::Plan& plan, std::span<const StepPart> parts,
-                  StepTimes& out) {
+                  bool whole_masters, StepTimes& out) {
   std::map<clusters::DeviceId, Bytes> states;
   const auto each = [](const schedule::Schedule& s, auto visit) {
     for (const schedule::Stage& stage : s.stages) {
@@ -124,6 +124,11 @@ void count_memory(const strategy::Plan& plan, std::span<const StepPart> parts,
   each(*parts.back().schedule,
        [&](clusters::DeviceId d, const schedule::MemoryUse& use) {
          states[d] = use.optimizer;
+         // Twice the bytes of the bf16 copies, instead of a third of the
+         // states' share.
+         if (whole_masters) {
+           states[d] += use.parameters * 2 - use.optimizer * (1.0 / 3);
+         }
        });
   out.over_memory = {std::numeric_limits<std::int64_t>::min()};
   for (std::size_t k = 0; k < parts.size(); ++k) {
@@ -143,7 +148,8 @@ Result<StepTimes> perform_parts(const strategy::Plan& plan,
                                 std::span<const StepPart> parts,
                                 std::span<const std::size_t> phases,
                                 std::vector<reshard::PhaseSwitch> switches,
-                                const sim::Network& network) {
+                                const sim::Network& network,
+                                bool whole_masters) {
   const Stepper stepper(parts, switches, plan.cluster, network);
   TRY(const Performed overlapped, stepper.perform(Waiting::overlapped));
   TRY(const Performed apart, stepper.perform(Waiting::apart));
@@ -172,7 +178,7 @@ Result<StepTimes> perform_parts(const strategy::Plan& plan,
   }
   add_alone(apart, out);
   count_work(plan, parts, out);
-  count_memory(plan, parts, out);
+  count_memory(plan, parts, whole_masters, out);
   return out;
 }
 
@@ -195,7 +201,8 @@ Result<StepTimes> perform_step(const strategy::Plan& plan,
     parts.push_back(part_of(schedules[k], doing, plan.cluster, network, costs,
                             options.host_per_operator));
   }
-  return perform_parts(plan, parts, order, std::move(switches), network);
+  return perform_parts(plan, parts, order, std::move(switches), network,
+                       options.whole_masters);
 }
 
 Result<StepTimes> perform_bridged_step(
@@ -211,7 +218,8 @@ Result<StepTimes> perform_bridged_step(
   parts.push_back(part_of(states_schedule, Doing::update, plan.cluster, network,
                           costs, options.host_per_operator));
   const std::array<std::size_t, 2> phases{phase, states};
-  return perform_parts(plan, parts, phases, std::move(bridges), network);
+  return perform_parts(plan, parts, phases, std::move(bridges), network,
+                       options.whole_masters);
 }
 
 }  // namespace troupe::runs

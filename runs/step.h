@@ -19,6 +19,9 @@ struct StepOptions {
   reshard::SwitchSettings switching;
   /// Launching an operator takes the host this long.
   Time host_per_operator;
+  /// fp32 masters are whole on every device and only moments are shared out,
+  /// as HotSPa keeps them; else ZeRO shares out both. Counts for memory only.
+  bool whole_masters = false;
 };
 
 /// From the first start to the last end.
