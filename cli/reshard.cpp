@@ -33,6 +33,7 @@ struct Options {
   std::string cases, output;
   int case_index = -1;
   bool explain = false, json = false, hand_over = false;
+  bool plans = false, clear_plans = false;
   SwitchCommand moving;
 };
 
@@ -268,6 +269,7 @@ Result<int> resolve_pairs(const Options& o) {
 }
 
 Result<int> run(const Options& o) {
+  if (o.plans || o.clear_plans) return run_plans(o.clear_plans, o.json);
   if (o.moving.strategy.empty()) return resolve_pairs(o);
   const bool both = !o.cases.empty() || !o.source.empty() ||
                     !o.destination.empty() || o.hand_over;
@@ -314,6 +316,8 @@ void add_reshard(Commands& commands) {
                     "broadcast, or scatter and all-gather");
   command->add_flag("--explain", o->explain,
                     "all candidates with predicted times");
+  command->add_flag("--plans", o->plans, "list the kept plans of switches");
+  command->add_flag("--clear-plans", o->clear_plans, "remove them");
   command->add_flag("--json", o->json, "print JSON");
   add_switch_options(*command, o->moving);
   commands.run(command, [o] { return run(*o); });

@@ -5,9 +5,12 @@
 #include <algorithm>
 #include <charconv>
 
+#include "base/file.h"
 #include "base/text.h"
 #include "cli/options.h"
 #include "cli/say.h"
+#include "reshard/plan_cache.h"
+#include "reshard/verify.h"
 #include "strategy/load.h"
 
 namespace troupe::cli {
@@ -27,12 +30,18 @@ Result<std::size_t> phase_of(const strategy::Strategy& s,
                                         excerpt(wanted), join(names)));
 }
 
-Result<strategy::Use> use_of(const std::string& name) {
-  if (name == "compute") return strategy::Use::compute;
-  if (name == "optimizer") return strategy::Use::optimizer;
-  return fail(
-      Fault::input,
-      fmt::format("--use {}: expected compute or optimizer", excerpt(name)));
+/// Which layouts a whole switch goes from and to.
+struct Uses {
+  strategy::Use from, to;
+};
+Result<Uses> uses_of(const std::string& name) {
+  using strategy::Use;
+  if (name == "compute") return Uses{Use::compute, Use::compute};
+  if (name == "optimizer") return Uses{Use::optimizer, Use::optimizer};
+  if (name == "bridge") return Uses{Use::optimizer, Use::compute};
+  return fail(Fault::input,
+              fmt::format("--use {}: expected compute, optimizer or bridge",
+                          excerpt(name)));
 }
 
 Json makespan_json(const reshard::Makespan& m) {
@@ -44,7 +53,8 @@ Json makespan_json(const reshard::Makespan& m) {
   return {{"predicted_s", to_seconds(m.total())}, {"bytes", std::move(bytes)}};
 }
 
-Json plan_json(const reshard::SwitchPlan& plan) {
+Json plan_json(const reshard::CachedPlan& cached) {
+  const reshard::SwitchPlan& plan = cached.plan;
   Json rules = Json::object();
   for (std::size_t r = 0; r < plan.by_rule.size(); ++r) {
     rules[std::string(name_of(static_cast<SenderRule>(r)))] =
@@ -64,11 +74,14 @@ Json plan_json(const reshard::SwitchPlan& plan) {
           {"peak_bytes", plan.peak.v},
           {"predicted_s", to_seconds(plan.predicted)},
           {"senders", name_of(plan.senders)},
+          {"hash", cached.key},
+          {"plan", name_of(cached.origin)},
           {"rules", std::move(rules)},
           {"buckets", std::move(buckets)}};
 }
 
-void print_plan(const reshard::SwitchPlan& plan) {
+void print_plan(const reshard::CachedPlan& cached) {
+  const reshard::SwitchPlan& plan = cached.plan;
   std::int64_t messages = 0;
   for (const reshard::Bucket& b : plan.buckets) messages += b.messages;
   say("{} of {}, {} to move in {} and {}\n",
@@ -78,6 +91,7 @@ void print_plan(const reshard::SwitchPlan& plan) {
       counted(std::ssize(plan.buckets), "bucket"));
   say("predicted {}; packed and received on one device up to {}\n",
       human(plan.predicted), human(plan.peak));
+  say("plan {}: {}\n", cached.key, name_of(cached.origin));
   print_rules(plan);
 }
 
@@ -120,7 +134,12 @@ void add_switch_options(CLI::App& command, SwitchCommand& o) {
   command.add_option("--from-phase", o.from, "name or number (0)");
   command.add_option("--to-phase", o.to, "name or number (1)");
   command.add_option("--use", o.use,
-                     "which layout moves: compute or optimizer (compute)");
+                     "which layout moves: compute, optimizer, or bridge, from "
+                     "the optimizer's to the compute layout (compute)");
+  command.add_flag("--check", o.check,
+                   "check every tensor of the switch exactly");
+  command.add_flag("--no-plan-cache", o.no_plan_cache,
+                   "plan anew, keep no plan");
   command
       .add_option("--bucket-bytes", o.bucket_bytes,
                   "most that a device packs and receives at a time")
@@ -140,25 +159,74 @@ Result<int> run_switch(const SwitchCommand& o) {
       phase_of(plan.strategy, o.from.empty() ? "0" : o.from, "--from-phase"));
   TRY(const std::size_t to,
       phase_of(plan.strategy, o.to.empty() ? "1" : o.to, "--to-phase"));
-  TRY(const strategy::Use use, use_of(o.use));
+  TRY(const Uses uses, uses_of(o.use));
   const strategy::Layouts before(plan.strategy, plan.strategy.phases[from],
                                  plan.model);
   const strategy::Layouts after(plan.strategy, plan.strategy.phases[to],
                                 plan.model);
-  const auto changes =
-      reshard::parameter_changes(before, after, plan.model, use, o.dtype);
+  const auto changes = reshard::parameter_changes(before, uses.from, after,
+                                                  uses.to, plan.model, o.dtype);
   const reshard::Rates rates = reshard::rates_of(plan.cluster);
   const reshard::Routes routes(plan.cluster, rates);
   reshard::SwitchOptions options;
   options.senders = o.senders;
   options.bucket = Bytes{o.bucket_bytes};
   options.compare = true;
-  TRY(const reshard::SwitchPlan moved,
-      reshard::plan_switch(changes, routes, options));
+  const reshard::PlanCache cache(home_root() / "plans");
+  TRY(const reshard::CachedPlan moved,
+      reshard::switch_plan(o.no_plan_cache ? nullptr : &cache, changes, routes,
+                           options));
+  std::vector<std::string> wrong;
+  if (o.check) {
+    TRY(wrong, reshard::wrong_with(moved.plan, changes, options.bucket));
+  }
   if (o.json) {
-    say("{}\n", to_text(plan_json(moved)));
-  } else {
-    print_plan(moved);
+    Json json = plan_json(moved);
+    if (o.check) json["wrong"] = wrong;
+    say("{}\n", to_text(json));
+    return wrong.empty() ? 0 : 1;
+  }
+  print_plan(moved);
+  for (const std::string& line : wrong) say("  wrong: {}\n", line);
+  if (o.check && wrong.empty()) {
+    say("checked: every element of every tensor arrives exactly once\n");
+  }
+  return wrong.empty() ? 0 : 1;
+}
+
+Result<int> run_plans(bool clear, bool json) {
+  const reshard::PlanCache cache(home_root() / "plans");
+  if (clear) {
+    say("{} removed\n",
+        counted(static_cast<std::int64_t>(cache.clear()), "plan"));
+    return 0;
+  }
+  const auto files = cache.list();
+  if (json) {
+    Json list = Json::array();
+    for (const reshard::PlanFile& file : files) {
+      Json one = file.head;
+      one["key"] = file.key;
+      if (!file.problem.empty()) one["problem"] = file.problem;
+      list.push_back(std::move(one));
+    }
+    say("{}\n", to_text(Json{{"plans", std::move(list)}}));
+    return 0;
+  }
+  say("{:<34}{:>9}{:>11}{:>9}{:>9}{:>12}{:>12}\n", "plan", "tensors",
+      "transfers", "messages", "buckets", "moved", "predicted");
+  for (const reshard::PlanFile& file : files) {
+    if (!file.problem.empty()) {
+      say("{:<34}  damaged: {}\n", file.key, file.problem);
+      continue;
+    }
+    const auto count = [&](const char* key) {
+      return file.head.value(key, std::int64_t{0});
+    };
+    say("{:<34}{:>9}{:>11}{:>9}{:>9}{:>12}{:>12}\n", file.key, count("tensors"),
+        count("transfers"), count("messages"), count("buckets"),
+        human(Bytes{count("moved_bytes")}),
+        human(seconds(file.head.value("predicted_s", 0.0))));
   }
   return 0;
 }

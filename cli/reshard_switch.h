@@ -16,11 +16,13 @@ struct SwitchCommand {
   std::int64_t bucket_bytes = 0;
   reshard::SenderRule senders = reshard::SenderRule::balanced;
   kernels::DType dtype = kernels::DType::bf16;
-  bool json = false;
+  bool json = false, check = false, no_plan_cache = false;
 };
 
 void add_switch_options(CLI::App& command, SwitchCommand& options);
 Result<int> run_switch(const SwitchCommand& options);
+/// Lists the kept plans, or removes them.
+Result<int> run_plans(bool clear, bool json);
 
 /// Errors: input, naming the rules there are.
 Result<reshard::SenderRule> sender_rule(const std::string& name);

@@ -118,15 +118,11 @@ Result<std::vector<PhaseSwitch>> bridges(const strategy::Plan& plan,
   const strategy::Strategy& s = plan.strategy;
   const strategy::Layouts kept(s, s.phases[states], plan.model);
   const strategy::Layouts used(s, s.phases[compute], plan.model);
-  std::vector<TensorChange> parameters, gradients;
-  for (const models::Parameter& p : models::parameter_list(plan.model)) {
-    parameters.push_back({p.name, kept.of(p, strategy::Use::optimizer),
-                          used.of(p, strategy::Use::compute), p.shape,
-                          s.dtype});
-    gradients.push_back({p.name, used.of(p, strategy::Use::optimizer),
-                         kept.of(p, strategy::Use::optimizer), p.shape,
-                         s.gradient_dtype});
-  }
+  const auto parameters =
+      parameter_changes(kept, strategy::Use::optimizer, used,
+                        strategy::Use::compute, plan.model, s.dtype);
+  const auto gradients = parameter_changes(
+      used, kept, plan.model, strategy::Use::optimizer, s.gradient_dtype);
   std::vector<PhaseSwitch> out(2);
   out[0].from = out[1].to = states;
   out[0].to = out[1].from = compute;

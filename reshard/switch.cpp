@@ -337,16 +337,25 @@ void settle(SwitchPlan& plan, const Filler& filler, const Routes& routes) {
 }  // namespace
 
 std::vector<TensorChange> parameter_changes(const strategy::Layouts& from,
+                                            strategy::Use from_use,
+                                            const strategy::Layouts& to,
+                                            strategy::Use to_use,
+                                            const models::Model& model,
+                                            kernels::DType dtype) {
+  std::vector<TensorChange> out;
+  for (const models::Parameter& parameter : models::parameter_list(model)) {
+    out.push_back({parameter.name, from.of(parameter, from_use),
+                   to.of(parameter, to_use), parameter.shape, dtype});
+  }
+  return out;
+}
+
+std::vector<TensorChange> parameter_changes(const strategy::Layouts& from,
                                             const strategy::Layouts& to,
                                             const models::Model& model,
                                             strategy::Use use,
                                             kernels::DType dtype) {
-  std::vector<TensorChange> out;
-  for (const models::Parameter& parameter : models::parameter_list(model)) {
-    out.push_back({parameter.name, from.of(parameter, use),
-                   to.of(parameter, use), parameter.shape, dtype});
-  }
-  return out;
+  return parameter_changes(from, use, to, use, model, dtype);
 }
 
 Box SwitchPlan::box_of(const Transfer& transfer) const {

@@ -27,6 +27,14 @@ std::vector<TensorChange> parameter_changes(const strategy::Layouts& from,
                                             strategy::Use use,
                                             kernels::DType dtype);
 
+/// The same between layouts of unequal use, as bridges need.
+std::vector<TensorChange> parameter_changes(const strategy::Layouts& from,
+                                            strategy::Use from_use,
+                                            const strategy::Layouts& to,
+                                            strategy::Use to_use,
+                                            const models::Model& model,
+                                            kernels::DType dtype);
+
 struct SwitchOptions {
   SenderRule senders = SenderRule::balanced;
   /// Most bytes that a device packs to send and receives in one bucket; 0 for

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "reshard/plan.h"
+#include "reshard/switch.h"
 
 namespace troupe::reshard {
 
@@ -22,6 +23,15 @@ namespace troupe::reshard {
 ///
 /// Errors: infeasible when the boxes cut the tensor too finely to check.
 [[nodiscard]] Result<std::vector<std::string>> wrong_with(const Plan& plan);
+
+/// What is wrong with a switch, tensor by tensor: each must be right as a plan
+/// of its own, no bucket may hold more on a device than it says or than
+/// `limit` (0: any), and sizes must add up. At most twenty complaints.
+///
+/// Errors: as `plan_of` and `wrong_with`.
+[[nodiscard]] Result<std::vector<std::string>> wrong_with(
+    const SwitchPlan& plan, std::span<const TensorChange> changes,
+    Bytes limit = {});
 
 /// Elements that must cross between devices in any plan.
 ///
