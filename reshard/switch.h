@@ -88,7 +88,7 @@ struct SwitchPlan {
 };
 
 /// A switch in more buckets than that is refused: every bucket starts anew.
-inline constexpr std::int64_t kMostBuckets = 4096;
+inline constexpr std::int64_t kMostBuckets = 1024;
 
 /// Errors: input, for a tensor that would be reduced, or an annotation that
 ///         cannot be; infeasible, for a bucket smaller than a row or than the
