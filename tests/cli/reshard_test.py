@@ -37,5 +37,48 @@ class HandOver(CliTest):
             "--dst", json.dumps(group(2, 2, dup=2)), names="summands")
 
 
+class Switches(CliTest):
+    SWITCH = ("reshard", "--strategy", "hotspa-7b-8gpu")
+
+    def test_a_kept_plan_is_used_again(self):
+        first = self.json_of(*self.SWITCH)
+        self.assertEqual(first["plan"], "planned")
+        again = self.json_of(*self.SWITCH, "--check")
+        self.assertEqual(again["plan"], "cached")
+        self.assertEqual(again["wrong"], [])
+        for key in ("hash", "moved_bytes", "predicted_s", "rules"):
+            self.assertEqual(first[key], again[key])
+        fresh = self.json_of(*self.SWITCH, "--no-plan-cache")
+        self.assertEqual(fresh["plan"], "planned")
+        plans = self.json_of("reshard", "--plans")["plans"]
+        self.assertEqual([p["key"] for p in plans], [first["hash"]])
+        # A flipped bit near the end of its numbers.
+        path = self.home / "plans" / (first["hash"] + ".plan")
+        damaged = bytearray(path.read_bytes())
+        damaged[-9] ^= 1
+        path.write_bytes(damaged)
+        self.assertIn("problem", self.json_of("reshard", "--plans")["plans"][0])
+        third = self.json_of(*self.SWITCH)
+        self.assertIn("damaged", third["plan"])
+        self.assertEqual(third["predicted_s"], first["predicted_s"])
+        self.assertEqual(self.json_of(*self.SWITCH)["plan"], "cached")
+        self.run_troupe("reshard", "--clear-plans")
+        self.assertEqual(self.json_of("reshard", "--plans")["plans"], [])
+
+    def test_uses_are_different_switches(self):
+        hashes = {self.json_of(*self.SWITCH, "--from-phase", "1",
+                               "--to-phase", "2", "--use", use)["hash"]
+                  for use in ("compute", "optimizer", "bridge")}
+        self.assertEqual(len(hashes), 3)
+        self.refused(*self.SWITCH, "--use", "states", names="--use states")
+
+    def test_buckets_keep_their_limit(self):
+        answer = self.json_of(*self.SWITCH, "--bucket-bytes", "200000000",
+                              "--check")
+        self.assertEqual(answer["wrong"], [])
+        for bucket in answer["buckets"]:
+            self.assertLessEqual(bucket["peak_bytes"], 200000000)
+
+
 if __name__ == "__main__":
     unittest.main()
