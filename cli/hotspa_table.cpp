@@ -69,6 +69,15 @@ Json row_json(const HotRow& row) {
   out["mfu"] = hot.mfu;
   out["memory_bytes"] = row.result.memory.v;
   out["fits"] = row.result.fits;
+  out["choices"] = Json::array();
+  for (const runs::BucketChoice& choice : row.result.choices) {
+    out["choices"].push_back({{"up_to", row.result.buckets[choice.bucket].high},
+                              {"configured", to_string(choice.chosen)},
+                              {"configured_s", to_seconds(choice.chosen_time)},
+                              {"configured_fits", choice.chosen_fits},
+                              {"best", to_string(choice.best)},
+                              {"best_s", to_seconds(choice.best_time)}});
+  }
   out["statics"] = Json::array();
   for (const auto& step : row.result.statics) {
     out["statics"].push_back(static_json(step));
@@ -97,6 +106,30 @@ std::string row_text(const HotRow& row) {
                                       to_string(best->grid), human(best->step),
                                       100 * best->mfu, speed_up(row))
                         : "no single strategy fits");
+}
+
+/// What the artifact does publish are choices: its strategy of each bucket.
+std::string choices_text(const std::vector<HotRow>& rows) {
+  int all = 0, same = 0, near = 0, lost = 0;
+  double logs = 0, most = 1;
+  for (const HotRow& row : rows) {
+    for (const runs::BucketChoice& choice : row.result.choices) {
+      ++all;
+      if (!choice.chosen_fits) ++lost;
+      const double ratio =
+          choice.best_time.v > 0 ? choice.chosen_time / choice.best_time : 1.0;
+      if (choice.chosen == choice.best) ++same;
+      if (ratio <= 1.05) ++near;
+      logs += std::log(ratio);
+      most = std::max(most, ratio);
+    }
+  }
+  return fmt::format(
+      "the configured strategy of a bucket is the fastest that fits in {} of "
+      "{} buckets, within 5 % of it in {}; over it by {:.1f} % in the mean, at "
+      "most {:.2f} x; {} do not fit\n",
+      same, all, near, all > 0 ? 100 * (std::exp(logs / all) - 1) : 0.0, most,
+      lost);
 }
 
 std::string summary(const std::vector<HotRow>& rows) {
@@ -136,7 +169,7 @@ std::string hotspa_text(const std::vector<HotRow>& rows) {
       "model", "cluster", "corpus", "", "context", "step", "MFU", "switches",
       "if apart", "buffers", "best single", "step", "MFU", "gain");
   for (const HotRow& row : rows) out += row_text(row);
-  return out + summary(rows);
+  return out + summary(rows) + choices_text(rows);
 }
 
 Json hotspa_json(const std::vector<HotRow>& rows) {

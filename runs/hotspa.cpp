@@ -186,6 +186,30 @@ Result<StaticStep> static_step(const Grid& grid, const BucketRows& rows,
                     (times.over_memory + setting.reserve).v <= 0};
 }
 
+/// The same rows under every grid.
+Result<std::vector<StaticStep>> all_statics(const BucketRows& rows,
+                                            const HotSetting& setting) {
+  std::vector<StaticStep> out;
+  const auto devices = static_cast<int>(setting.cluster.devices.size());
+  for (const Grid& grid : static_grids(setting.model, devices)) {
+    TRY(const StaticStep step, static_step(grid, rows, setting));
+    out.push_back(step);
+  }
+  return out;
+}
+
+/// The place of the fastest that fits, or -1.
+int fastest(const std::vector<StaticStep>& list) {
+  int best = -1;
+  for (std::size_t i = 0; i < list.size(); ++i) {
+    const bool better =
+        list[i].fits &&
+        (best < 0 || list[i].step < list[static_cast<std::size_t>(best)].step);
+    if (better) best = static_cast<int>(i);
+  }
+  return best;
+}
+
 }  // namespace
 
 std::string to_string(const Grid& grid) {
@@ -277,15 +301,19 @@ Result<HotResult> perform_hotspa(const HotConfiguration& configuration,
   out.fits = (out.hot.over_memory + setting.reserve).v <= 0;
   const std::vector<std::int64_t> one{configuration.bounds.front(), 0};
   const BucketRows rows = pack_in_buckets(lengths, one).front();
-  const auto devices = static_cast<int>(setting.cluster.devices.size());
-  for (const Grid& grid : static_grids(setting.model, devices)) {
-    TRY(const StaticStep step, static_step(grid, rows, setting));
-    out.statics.push_back(step);
-    const bool better =
-        step.fits &&
-        (out.best < 0 ||
-         step.step < out.statics[static_cast<std::size_t>(out.best)].step);
-    if (better) out.best = static_cast<int>(out.statics.size()) - 1;
+  TRY(out.statics, all_statics(rows, setting));
+  out.best = fastest(out.statics);
+  for (std::size_t i = 0; i < configuration.strategies.size(); ++i) {
+    const std::size_t b = configuration.bucket(i);
+    if (out.buckets[b].rows == 0) continue;
+    TRY(const auto list, all_statics(out.buckets[b], setting));
+    TRY(const StaticStep chosen,
+        static_step(configuration.strategies[i], out.buckets[b], setting));
+    const int best = fastest(list);
+    const StaticStep& least =
+        best < 0 ? chosen : list[static_cast<std::size_t>(best)];
+    out.choices.push_back(
+        {b, chosen.grid, least.grid, chosen.step, least.step, chosen.fits});
   }
   return out;
 }

@@ -58,6 +58,15 @@ struct StaticStep {
   bool fits = false;
 };
 
+/// A bucket's documents alone under each strategy: how good the configured
+/// one is.
+struct BucketChoice {
+  std::size_t bucket = 0;
+  Grid chosen, best;
+  Time chosen_time, best_time;  ///< `best` fits, if any does
+  bool chosen_fits = false;
+};
+
 /// One experiment's answer.
 struct HotResult {
   StepTimes hot;
@@ -67,6 +76,7 @@ struct HotResult {
   std::vector<StaticStep> statics;  ///< every grid of the cluster that divides
   /// The fastest that fits, or -1.
   int best = -1;
+  std::vector<BucketChoice> choices;  ///< of buckets with documents
 };
 
 struct HotSetting {

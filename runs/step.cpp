@@ -151,9 +151,13 @@ Result<StepTimes> perform_parts(const strategy::Plan& plan,
                                 const sim::Network& network,
                                 bool whole_masters) {
   const Stepper stepper(parts, switches, plan.cluster, network);
-  TRY(const Performed overlapped, stepper.perform(Waiting::overlapped));
   TRY(const Performed apart, stepper.perform(Waiting::apart));
-  TRY(const Performed without, stepper.perform(Waiting::without));
+  // Without switches there is nothing to wait for in another way.
+  const bool alone = switches.empty();
+  TRY(const Performed overlapped,
+      alone ? apart : stepper.perform(Waiting::overlapped));
+  TRY(const Performed without,
+      alone ? apart : stepper.perform(Waiting::without));
   StepTimes out;
   out.apart = apart.run.step;
   out.without = without.run.step;
