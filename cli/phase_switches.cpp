@@ -1,10 +1,12 @@
 #include "cli/phase_switches.h"
 
 #include <algorithm>
+#include <array>
 
 #include "base/text.h"
 #include "cli/say.h"
 #include "cli/simulation.h"
+#include "results/trace.h"
 #include "runs/step.h"
 
 namespace troupe::cli {
@@ -95,6 +97,36 @@ runs::StepOptions step_options(const SwitchView& view,
   return options;
 }
 
+/// A process for each device, with what it computes and what it switches.
+Result<void> write_step_trace(const std::filesystem::path& path,
+                              const strategy::Strategy& s,
+                              const runs::StepTimes& times) {
+  TRY(auto trace, results::TraceWriter::open(path));
+  clusters::DeviceId last;
+  for (const runs::StepSlice& slice : times.slices) {
+    if (slice.device != last) {
+      last = slice.device;
+      trace.name_process(last.v, fmt::format("device {}", last.v));
+      trace.name_track(last.v, 0, "compute");
+      trace.name_track(last.v, 1, "switch");
+    }
+    std::string name;
+    if (slice.switches) {
+      const reshard::PhaseSwitch& plans = times.switches[slice.place].plans;
+      name = "switch to " + s.phases[plans.to].name;
+    } else {
+      name = fmt::format("{} {}", schedule::name_of(slice.kind),
+                         times.phases[slice.place].name);
+    }
+    const std::array<results::TraceArg, 1> args{
+        results::TraceArg{"micro_batch", std::int64_t{slice.micro_batch}}};
+    trace.add({slice.device.v, slice.switches ? 1 : 0, name,
+               schedule::name_of(slice.kind), slice.window.start,
+               slice.window.end, args});
+  }
+  return trace.finish();
+}
+
 Result<Json> one_step(const strategy::Plan& plan,
                       std::span<const std::size_t> phases,
                       const SwitchView& view, const reshard::Rates& rates) {
@@ -104,9 +136,13 @@ Result<Json> one_step(const strategy::Plan& plan,
     TRY(auto lowered, lower_phase(plan, p));
     schedules.push_back(std::move(lowered));
   }
+  runs::StepOptions options = step_options(view, rates);
+  options.slices = !view.trace.empty();
   TRY(const runs::StepTimes times,
-      runs::perform_step(plan, order, schedules, view.costs,
-                         step_options(view, rates)));
+      runs::perform_step(plan, order, schedules, view.costs, options));
+  if (options.slices) {
+    TRY_DO(write_step_trace(view.trace, plan.strategy, times));
+  }
   Json step = times_json(times, plan.strategy, view.memory);
   Time sum;
   for (const runs::SwitchTime& one : times.switches) {

@@ -3,6 +3,7 @@
 // or the switches between steps.
 #pragma once
 
+#include <filesystem>
 #include <span>
 
 #include "base/json.h"
@@ -27,6 +28,7 @@ struct SwitchView {
   Bytes memory;  ///< most for packing and receiving on a device; 0: any
   Time host_per_operator;
   const reshard::PlanCache* cache = nullptr;
+  std::filesystem::path trace = {};  ///< for the whole step, or empty
 };
 
 /// {"switches": [...], "switches_s": sum, "full_step": {...}}, or "bridges",

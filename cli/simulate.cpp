@@ -214,7 +214,8 @@ Result<int> simulate_once(const SimulateOptions& o) {
       switches_json(plan, phases,
                     {*costs, switch_memory(o, plan.strategy),
                      simulation_options(o).host_per_operator,
-                     o.no_plan_cache ? nullptr : &cache}));
+                     o.no_plan_cache ? nullptr : &cache,
+                     file_for(o.trace, "whole-step", true)}));
   print(o, runs, switches);
   return 0;
 }

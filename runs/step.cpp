@@ -143,13 +143,56 @@ void count_memory(const strategy::Plan& plan, std::span<const StepPart> parts,
   }
 }
 
+/// What devices do, device by device. Batches of one bucket run together on
+/// a device: they are one slice.
+std::vector<StepSlice> slices_of(const Performed& done) {
+  std::map<clusters::DeviceId, std::vector<StepSlice>> of;
+  const StepTimeline& t = done.timeline;
+  for (std::size_t k = 0; k < t.parts.size(); ++k) {
+    for (const TaskId id : t.parts[k]) {
+      const schedule::Task& task = t.schedule.tasks[id.at()];
+      if (!schedule::computes(task.kind)) continue;
+      const Window window{done.run.start[id.at()], done.run.end[id.at()]};
+      for (const auto d : t.stages[task.stage.at()]) {
+        of[d].push_back({d, false, k, task.kind, task.micro_batch, window});
+      }
+    }
+  }
+  for (std::size_t k = 0; k < t.switches.size(); ++k) {
+    std::map<std::pair<clusters::DeviceId, std::size_t>, Window> buckets;
+    for (std::size_t i = 0; i < t.switches[k].size(); ++i) {
+      const TaskId id = t.switches[k][i];
+      for (const auto d : t.batches[k][i].devices) {
+        auto& window = buckets
+                           .try_emplace(std::pair(d, t.batches[k][i].bucket),
+                                        Window{kForever, {}})
+                           .first->second;
+        window.start = std::min(window.start, done.run.start[id.at()]);
+        window.end = std::max(window.end, done.run.end[id.at()]);
+      }
+    }
+    for (const auto& [at, window] : buckets) {
+      of[at.first].push_back(
+          {at.first, true, k, schedule::TaskKind::layout_switch, -1, window});
+    }
+  }
+  std::vector<StepSlice> out;
+  for (auto& [device, list] : of) {
+    std::ranges::stable_sort(list, {}, [](const StepSlice& s) {
+      return std::pair(s.window.start, s.window.end);
+    });
+    out.insert(out.end(), list.begin(), list.end());
+  }
+  return out;
+}
+
 /// Performs parts with switches before them; `phases` says whose they are.
 Result<StepTimes> perform_parts(const strategy::Plan& plan,
                                 std::span<const StepPart> parts,
                                 std::span<const std::size_t> phases,
                                 std::vector<reshard::PhaseSwitch> switches,
                                 const sim::Network& network,
-                                bool whole_masters) {
+                                const StepOptions& options) {
   const Stepper stepper(parts, switches, plan.cluster, network);
   TRY(const Performed apart, stepper.perform(Waiting::apart));
   // Without switches there is nothing to wait for in another way.
@@ -182,7 +225,8 @@ Result<StepTimes> perform_parts(const strategy::Plan& plan,
   }
   add_alone(apart, out);
   count_work(plan, parts, out);
-  count_memory(plan, parts, whole_masters, out);
+  count_memory(plan, parts, options.whole_masters, out);
+  if (options.slices) out.slices = slices_of(chosen);
   return out;
 }
 
@@ -206,7 +250,7 @@ Result<StepTimes> perform_step(const strategy::Plan& plan,
                             options.host_per_operator));
   }
   return perform_parts(plan, parts, order, std::move(switches), network,
-                       options.whole_masters);
+                       options);
 }
 
 Result<StepTimes> perform_bridged_step(
@@ -223,7 +267,7 @@ Result<StepTimes> perform_bridged_step(
                           costs, options.host_per_operator));
   const std::array<std::size_t, 2> phases{phase, states};
   return perform_parts(plan, parts, phases, std::move(bridges), network,
-                       options.whole_masters);
+                       options);
 }
 
 }  // namespace troupe::runs

@@ -22,6 +22,7 @@ struct StepOptions {
   /// fp32 masters are whole on every device and only moments are shared out,
   /// as HotSPa keeps them; else ZeRO shares out both. Counts for memory only.
   bool whole_masters = false;
+  bool slices = false;  ///< whether StepTimes::slices is wanted
 };
 
 /// From the first start to the last end.
@@ -29,6 +30,16 @@ struct Window {
   Time start, end;
   Time length() const { return end - start; }
   bool operator==(const Window&) const = default;
+};
+
+/// Something that a device does for a while, for pictures.
+struct StepSlice {
+  clusters::DeviceId device;
+  bool switches = false;  ///< packs, sends and receives; else computes
+  std::size_t place = 0;  ///< of the phase or switch in the step
+  schedule::TaskKind kind = schedule::TaskKind::layout_switch;
+  int micro_batch = -1;
+  Window window;
 };
 
 struct PhaseTime {
@@ -69,6 +80,8 @@ struct StepTimes {
   std::int64_t tokens = 0;
   Flops model_flops;
   double mfu = 0;  ///< of the devices that any phase uses
+  /// By device; those of one kind on one device do not overlap.
+  std::vector<StepSlice> slices;
 };
 
 /// Performs one step that runs `order` (phases of the plan's strategy, the

@@ -134,6 +134,7 @@ void Builder::copy_stages(const StepPart& part, const std::vector<TaskId>& now,
       if (!updates) mine.order.push_back(id);
     }
     out_.schedule.stages.push_back(std::move(stage));
+    out_.stages.push_back(mine.devices);
     tasks.stages.push_back(std::move(mine));
   }
   for (std::size_t t = 0; t < s.tasks.size(); ++t) {
@@ -283,6 +284,8 @@ void Builder::add_bucket(
     out_.switches.back().push_back(id);
     std::set<DeviceId> devices;
     for (const auto& m : messages) devices.insert({m.from, m.to});
+    out_.batches.back().push_back(
+        {{devices.begin(), devices.end()}, out_.buckets});
     if (waiting_ == Waiting::apart) {
       wait(id, barrier_);
     } else {
@@ -342,6 +345,7 @@ void Builder::add_plan(const reshard::SwitchPlan& plan, bool gradients) {
 void Builder::add_switch(const reshard::PhaseSwitch& change,
                          const StepPart& next) {
   out_.switches.emplace_back();
+  out_.batches.emplace_back();
   if (waiting_ == Waiting::apart) barrier_ = add_barrier(section_);
   section_.clear();
   parameters_for_.clear();

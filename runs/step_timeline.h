@@ -46,6 +46,13 @@ struct StepTimeline {
   std::vector<std::vector<schedule::TaskId>> parts;     ///< by part
   std::vector<std::vector<schedule::TaskId>> switches;  ///< by switch
   std::size_t buckets = 0;                              ///< of all switches
+  std::vector<std::vector<clusters::DeviceId>> stages;  ///< devices, by StageId
+  /// Devices and bucket of a task of `switches`.
+  struct Batch {
+    std::vector<clusters::DeviceId> devices;
+    std::size_t bucket = 0;
+  };
+  std::vector<std::vector<Batch>> batches;  ///< in the order of `switches`
 };
 
 /// Puts parts and switches together: switch k comes before part k.

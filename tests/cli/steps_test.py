@@ -46,6 +46,27 @@ class FullStep(CliTest):
         self.assertIn("the whole step on one clock",
                       self.run_troupe("simulate", path, "--no-store").stdout)
 
+    def test_the_whole_step_is_traced(self):
+        path = self.write("s.json", json.dumps(PHASES))
+        trace = self.home / "t.json"
+        step = self.simulate(path, "--trace", trace)["full_step"]
+        events = json.loads((self.home / "t.whole-step.json").read_text())
+        slices = [e for e in events["traceEvents"] if e["ph"] == "X"]
+        self.assertEqual({e["pid"] for e in slices}, set(range(8)))
+        self.assertEqual({e["tid"] for e in slices}, {0, 1})
+        ends = max(e["ts"] + e["dur"] for e in slices)
+        # Parameters are gathered after the last computation.
+        self.assertLessEqual(ends, 1e6 * step["step_time_s"] + 1e-3)
+        self.assertGreater(ends, 0.9e6 * step["step_time_s"])
+        by_track = {}
+        for e in slices:
+            by_track.setdefault((e["pid"], e["tid"]), []).append(
+                (e["ts"], e["ts"] + e["dur"]))
+        for times in by_track.values():
+            times.sort()
+            for before, after in zip(times, times[1:]):
+                self.assertLessEqual(before[1], after[0] + 1e-6)
+
     def test_memory_of_switches_is_limited(self):
         path = self.write("s.json", json.dumps(PHASES))
         free = self.simulate(path)["full_step"]["switch_buffers_bytes"]
