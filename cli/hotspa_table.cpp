@@ -92,7 +92,7 @@ Json row_json(const HotRow& row) {
 std::string row_text(const HotRow& row) {
   const runs::HotConfiguration& c = *row.configuration;
   std::string out =
-      fmt::format("{:<12}{:<9}{:<12}{:<4}{:>6} ", c.model, c.cluster,
+      fmt::format("{:<12}{:<11}{:<12}{:<4}{:>6} ", c.model, c.cluster,
                   row.corpus->name, c.combination, c.bounds.front());
   if (!row.error.empty()) return out + row.error + "\n";
   const runs::StepTimes& hot = row.result.hot;
@@ -164,7 +164,7 @@ std::string summary(const std::vector<HotRow>& rows) {
 
 std::string hotspa_text(const std::vector<HotRow>& rows) {
   std::string out = fmt::format(
-      "{:<12}{:<9}{:<12}{:<4}{:>6} {:>9} {:>7} {:>9} {:>9} {:>10}      "
+      "{:<12}{:<11}{:<12}{:<4}{:>6} {:>9} {:>7} {:>9} {:>9} {:>10}      "
       "{:<15}{:>9} {:>7} {:>7}\n",
       "model", "cluster", "corpus", "", "context", "step", "MFU", "switches",
       "if apart", "buffers", "best single", "step", "MFU", "gain");

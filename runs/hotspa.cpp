@@ -88,11 +88,12 @@ HotConfiguration read_configuration(JsonObject& o) {
 }
 
 /// As HotSPa's scripts say it; {"dp", "tp", "pp", "bucket"} for each.
-HotConfiguration read_foreign(JsonObject& o) {
+HotConfiguration read_foreign(JsonObject& o, bool small) {
   HotConfiguration c;
   c.combination = o.text("combination", "");
   c.model = "hotspa-" + o.text("model");
-  c.cluster = fmt::format("a800-{}", o.small("num_gpus", kDegree));
+  c.cluster = fmt::format("{}-{}", small ? "a100-40" : "a800",
+                          o.small("num_gpus", kDegree));
   c.bounds = o.integers("bucket_bounds", kLength);
   for (const char* known : {"max_seq_len", "global_batch_size", "steps"}) {
     o.raw(known);
@@ -223,12 +224,15 @@ Result<HotExperiments> read_hotspa(const Json& json, const std::string& name,
   HotExperiments out;
   if (o.has("configs")) {
     out.source = "HotSPa configurations of " + name;
+    // The artifact's other machine.
+    const bool small =
+        o.text("hardware", "").find("A100-40G") != std::string::npos;
     out.corpora = corpora;
     for (JsonObject& one : o.objects("configs")) {
-      out.configurations.push_back(read_foreign(one));
+      out.configurations.push_back(read_foreign(one, small));
     }
-    for (const char* known : {"hardware", "zero", "micro_batch_size",
-                              "execution_order", "token_range", "note"}) {
+    for (const char* known : {"zero", "micro_batch_size", "execution_order",
+                              "token_range", "note"}) {
       o.raw(known);
     }
   } else {

@@ -117,6 +117,18 @@ TEST(Experiments, AreThoseOfTheScripts) {
   }
 }
 
+TEST(Experiments, RunOnTheMachineTheirFileNames) {
+  const auto json = parse_json(
+      R"({"hardware": "8 A100-40G, one node", "configs": [{"model": "3b",
+          "num_gpus": 8, "max_seq_len": 64, "bucket_bounds": [64, 0],
+          "strategies": [{"dp": 8, "tp": 1, "pp": 1, "bucket": 0}]}]})",
+      "x.json");
+  const auto read = read_hotspa(*json, "x.json");
+  ASSERT_TRUE(read) << read.error().message;
+  EXPECT_EQ(read->configurations[0].cluster, "a100-40-8");
+  EXPECT_EQ(read->configurations[0].model, "hotspa-3b");
+}
+
 TEST(Experiments, SayWhatIsWrongInTheirFile) {
   const auto message = [](const char* text) {
     const auto json = parse_json(text, "x.json");
