@@ -98,7 +98,8 @@ std::unique_ptr<Communicator> inside(Communicator& communicator,
 
 std::vector<std::size_t> Job::order() const {
   std::vector<std::size_t> out;
-  for (std::size_t k = phases.size(); k-- > 0;) out.push_back(k);
+  for (std::size_t k = 1; k < phases.size(); ++k) out.push_back(k);
+  out.push_back(0);
   return out;
 }
 

@@ -20,10 +20,10 @@ struct Move {
 /// The phases of a strategy and what moves between them. Immutable, shared.
 ///
 /// Model:  as HotSPa orders a step: the optimizer lives in the first phase;
-///         the other phases run from the last to the second, then the first,
-///         which updates. Before a phase runs, parameters come from the one
-///         before it; gradients are summed into each phase's optimizer layout
-///         and carried from one to the next.
+///         the other phases run as listed, then the first, which updates.
+///         Before a phase runs, parameters come from the one before it;
+///         gradients are summed into each phase's optimizer layout and carried
+///         from one to the next.
 struct Job {
   std::vector<Program> phases;
   /// By phase: from the phase that runs before it (the first one's parameters

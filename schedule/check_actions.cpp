@@ -17,9 +17,6 @@ struct Operands {
   const Tensor& out(std::size_t i) const {
     return block.tensors[op.outputs[i]];
   }
-  bool counts(std::size_t inputs, std::size_t outputs) const {
-    return op.inputs.size() >= inputs && op.outputs.size() >= outputs;
-  }
 };
 
 std::string differ(const Tensor& t, const Shape& wanted) {
@@ -64,77 +61,86 @@ std::string matrix_problem(const Operands& o) {
   }
 }
 
-}  // namespace
-
-std::string action_problem(const Block& block, const Operator& op) {
-  const Operands o{block, op};
-  const auto needs = [&](std::size_t inputs, std::size_t outputs) {
-    return o.counts(inputs, outputs)
-               ? std::string{}
-               : fmt::format(
-                     "{} operands and {} results, fewer than its "
-                     "action needs",
-                     op.inputs.size(), op.outputs.size());
-  };
-  const auto like = [&](const Tensor& a, const Tensor& b) {
+/// Shapes and roles of an action that has as many operands as it needs.
+std::string operand_problem(const Operands& o) {
+  const auto like = [](const Tensor& a, const Tensor& b) {
     return differ(a, b.shape);
   };
-  std::string lack;
+  switch (o.op.action) {
+    case Action::product:
+    case Action::input_gradient:
+    case Action::weight_gradient:
+      return matrix_problem(o);
+    case Action::norm:
+      return first(
+          {role_problem(o.in(1), Role::parameter), like(o.out(0), o.in(0))});
+    case Action::norm_gradient:
+      return first({role_problem(o.in(2), Role::parameter),
+                    role_problem(o.out(1), Role::gradient),
+                    like(o.in(1), o.in(0)), like(o.out(0), o.in(0))});
+    case Action::add:
+      return first({like(o.in(1), o.in(0)), like(o.out(0), o.in(0))});
+    case Action::rotary:
+    case Action::rotary_gradient:
+      return o.op.inputs[0] == o.op.outputs[0] ? "" : "is not in place";
+    default:
+      return {};
+  }
+}
+
+/// How many operands and results an action needs at least.
+std::pair<std::size_t, std::size_t> counts_of(const Operator& op) {
+  const bool later = op.round > 0;
   switch (op.action) {
     case Action::none:
     case Action::square_sum:
     case Action::adamw:
-      return {};
+      return {0, 0};
+    case Action::rotary:
+    case Action::rotary_gradient:
+    case Action::activation:
+    case Action::cross_entropy:
+    case Action::merge_loss:
+    case Action::ring_shift:
+    case Action::ring_shift_gradient:
+      return {1, 1};
     case Action::product:
     case Action::input_gradient:
     case Action::weight_gradient:
-      lack = needs(2, 1);
-      return lack.empty() ? matrix_problem(o) : lack;
-    case Action::norm:
-      lack = needs(2, 2);
-      return lack.empty() ? first({role_problem(o.in(1), Role::parameter),
-                                   like(o.out(0), o.in(0))})
-                          : lack;
-    case Action::norm_gradient:
-      lack = needs(4, 2);
-      return lack.empty()
-                 ? first({role_problem(o.in(2), Role::parameter),
-                          role_problem(o.out(1), Role::gradient),
-                          like(o.in(1), o.in(0)), like(o.out(0), o.in(0))})
-                 : lack;
     case Action::add:
-      lack = needs(2, 1);
-      return lack.empty()
-                 ? first({like(o.in(1), o.in(0)), like(o.out(0), o.in(0))})
-                 : lack;
-    case Action::rotary:
-    case Action::rotary_gradient:
-      lack = needs(1, 1);
-      return lack.empty() && op.inputs[0] != op.outputs[0] ? "is not in place"
-                                                           : lack;
     case Action::embed:
     case Action::embed_gradient:
     case Action::add_positions:
     case Action::activation_gradient:
     case Action::cross_entropy_gradient:
     case Action::ring_home:
-      return needs(2, 1);
-    case Action::activation:
-    case Action::cross_entropy:
-    case Action::merge_loss:
-    case Action::ring_shift:
-    case Action::ring_shift_gradient:
-      return needs(1, 1);
+      return {2, 1};
     case Action::attention:
-      return needs(1, 2);
+      return {1, 2};
+    case Action::norm:
+      return {2, 2};
     case Action::attention_gradient:
-      return needs(4, 1);
+      return {4, 1};
+    case Action::norm_gradient:
+      return {4, 2};
     case Action::attention_round:
-      return needs(op.round > 0 ? 2 : 1, 3);
+      return {later ? 2 : 1, 3};
     case Action::attention_round_gradient:
-      return needs(op.round > 0 ? 5 : 4, op.round > 0 ? 2 : 1);
+      return {later ? 5 : 4, later ? 2 : 1};
   }
-  return {};
+  return {0, 0};
+}
+
+}  // namespace
+
+std::string action_problem(const Block& block, const Operator& op) {
+  const Operands operands{block, op};
+  const auto [inputs, outputs] = counts_of(op);
+  if (op.inputs.size() < inputs || op.outputs.size() < outputs) {
+    return fmt::format("{} operands and {} results; its action needs {} and {}",
+                       op.inputs.size(), op.outputs.size(), inputs, outputs);
+  }
+  return operand_problem(operands);
 }
 
 }  // namespace troupe::schedule
