@@ -4,10 +4,12 @@
 #include <chrono>
 #include <memory>
 
+#include "base/file.h"
 #include "cli/command.h"
 #include "cli/emulation.h"
 #include "cli/options.h"
 #include "cli/say.h"
+#include "results/store.h"
 
 namespace troupe::cli {
 namespace {
@@ -17,7 +19,8 @@ struct Options {
   EmulationRequest request;
   std::vector<std::string> then;
   std::string phase, precision = "fp64", clock;
-  bool json = false;
+  std::string results;
+  bool json = false, no_store = false;
 };
 
 void add_options(CLI::App& command, Options& o) {
@@ -49,6 +52,11 @@ void add_options(CLI::App& command, Options& o) {
       ->check(CLI::Range(1, 1024));
   command.add_option("--profiles", o.request.profiles,
                      "Profile database for the virtual clock");
+  command.add_option("--trace", o.request.trace,
+                     "Write a Chrome trace of the virtual clock");
+  command.add_option("--results", o.results,
+                     "Run store for the virtual clock's step");
+  command.add_flag("--no-store", o.no_store, "Do not keep the run");
   command.add_flag("--json", o.json, "The answer as JSON");
 }
 
@@ -83,6 +91,7 @@ Json to_json(const EmulationAnswer& a) {
     out["uncontended_step_time_s"] = to_seconds(a.uncontended_step);
     out["clock_agrees"] = a.uncontended_step == a.emulation.virtual_step;
     out["contended_flows"] = a.contended;
+    if (a.run) out["run"] = a.run->id;
   }
   return out;
 }
@@ -133,6 +142,17 @@ Result<void> check_same_job(const strategy::Plan& plan,
                           plan.model.name, plan.cluster.name));
 }
 
+/// Keeps the step beside simulated ones, for `troupe compare`.
+Result<void> keep(const Options& o, results::RunResult& run) {
+  run.command = {"emulate", o.source.strategy};
+  TRY(results::Store store,
+      results::Store::open(o.results.empty()
+                               ? home_root() / "results.db"
+                               : std::filesystem::path(o.results)));
+  TRY_DO(store.add(run));
+  return {};
+}
+
 Result<int> run(Options& o) {
   TRY(const strategy::Plan plan, load(o.source));
   print_warnings(plan);
@@ -150,7 +170,14 @@ Result<int> run(Options& o) {
   }
   o.request.precision = *kernels::parse_dtype(o.precision);
   o.request.virtual_clock = !o.clock.empty();
-  TRY(const EmulationAnswer answer, emulate_plans(plans, o.request));
+  if (!o.request.trace.empty() && !o.request.virtual_clock) {
+    return fail(Fault::input,
+                "--trace shows the virtual clock; add --clock "
+                "virtual");
+  }
+  TRY_DO(check_output(o.request.trace.string()));
+  TRY(EmulationAnswer answer, emulate_plans(plans, o.request));
+  if (answer.run && !o.no_store) TRY_DO(keep(o, *answer.run));
   if (o.json) {
     say("{}\n", to_json(answer).dump(2));
   } else {

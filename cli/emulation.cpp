@@ -4,8 +4,12 @@
 
 #include <chrono>
 
+#include "cli/emulated_run.h"
 #include "cli/simulation.h"
+#include "cli/write_trace.h"
 #include "emu/virtual_prices.h"
+#include "results/metrics.h"
+#include "schedule/file.h"
 #include "schedule/placement.h"
 #include "strategy/one_device.h"
 #include "strategy/shrink.h"
@@ -119,69 +123,116 @@ Result<data::Corpus> corpus_of(const EmulationRequest& request) {
   return data::read_corpus(request.data);
 }
 
+/// Programs of all plans, and what moves between them.
+struct Prepared {
+  std::vector<strategy::Plan> plans;
+  std::vector<std::unique_ptr<exec::Job>> jobs;
+  std::vector<emu::Segment> segments;
+};
+
+Result<Prepared> prepare(const std::vector<PlannedSteps>& plans,
+                         const EmulationRequest& request) {
+  Prepared out;
+  for (const PlannedSteps& p : plans) {
+    TRY(strategy::Plan plan, prepared(*p.plan, p.phases, request));
+    TRY(exec::Job job, job_of(plan, p.phases));
+    out.jobs.push_back(std::make_unique<exec::Job>(std::move(job)));
+    emu::Segment& segment = out.segments.emplace_back();
+    segment.job = out.jobs.back().get();
+    segment.steps = request.steps;
+    if (out.jobs.size() > 1) {
+      TRY(segment.move, exec::state_move(*out.jobs[out.jobs.size() - 2],
+                                         *out.jobs.back(), plan.cluster));
+    }
+    out.plans.push_back(std::move(plan));
+  }
+  return out;
+}
+
+/// The virtual clock's prices; they read from `simulated`.
+Result<exec::Prices> clock_prices(const std::vector<PlannedSteps>& plans,
+                                  const schedule::Schedule& performed,
+                                  const std::string& profiles,
+                                  std::unique_ptr<Simulated>& priced) {
+  if (plans.size() > 1 || plans[0].phases.size() > 1) {
+    return fail(Fault::input,
+                "the virtual clock runs for one phase; choose it with --phase");
+  }
+  TRY(priced, simulated(*plans[0].plan, plans[0].phases[0], profiles));
+  const std::string difference =
+      emu::structure_difference(priced->schedule, performed);
+  if (!difference.empty()) return fail(Fault::input, difference);
+  return emu::virtual_prices(priced->schedule, *priced->prices,
+                             priced->activities);
+}
+
+/// The emulated step as a run, with its trace where one is wanted.
+Result<results::RunResult> emulated_run(const strategy::Plan& plan,
+                                        const Simulated& priced,
+                                        const emu::Emulation& emulation,
+                                        const std::filesystem::path& trace) {
+  const sim::Run run = run_of(priced.schedule, emulation.recorded);
+  results::RunResult out =
+      results::summarise({priced.schedule, plan.cluster, *priced.prices,
+                          priced.activities, run, kReserve});
+  out.performance = "emulated";
+  out.name = plan.strategy.name;
+  for (const auto& [role, hash] : plan.hashes) out.inputs[role] = hash;
+  out.inputs["profiles"] = priced.costs->content_hash();
+  out.schedule = schedule::content_hash(priced.schedule);
+  out.bars = results::bars_of(priced.schedule, run, 3, 20000);
+  if (!trace.empty()) {
+    TRY_DO(write_trace(trace, priced.schedule, run,
+                       records_of(emulation.recorded)));
+  }
+  return out;
+}
+
 }  // namespace
 
 Result<EmulationAnswer> emulate_plans(const std::vector<PlannedSteps>& plans,
                                       const EmulationRequest& request) {
   const auto start = std::chrono::steady_clock::now();
-  std::vector<strategy::Plan> prepared_plans;
-  std::vector<std::unique_ptr<exec::Job>> jobs;
-  std::vector<emu::Segment> segments;
-  for (const PlannedSteps& p : plans) {
-    TRY(strategy::Plan plan, prepared(*p.plan, p.phases, request));
-    TRY(exec::Job job, job_of(plan, p.phases));
-    jobs.push_back(std::make_unique<exec::Job>(std::move(job)));
-    emu::Segment& segment = segments.emplace_back();
-    segment.job = jobs.back().get();
-    segment.steps = request.steps;
-    if (jobs.size() > 1) {
-      TRY(segment.move,
-          exec::state_move(*jobs[jobs.size() - 2], *jobs.back(), plan.cluster));
-    }
-    prepared_plans.push_back(std::move(plan));
-  }
+  TRY(const Prepared prepared, prepare(plans, request));
   TRY(const data::Corpus corpus, corpus_of(request));
   emu::EmulationOptions options;
   options.seed = request.seed;
   options.training.rate = request.rate;
   options.hub = {request.threads};
-  const auto batches = emu::batches_of(segments, corpus, options.seed);
+  const auto batches = emu::batches_of(prepared.segments, corpus, options.seed);
 
   EmulationAnswer out;
   out.strategy = plans[0].plan->strategy.name;
-  out.model = prepared_plans[0].model.name;
+  out.model = prepared.plans[0].model.name;
   out.precision = kernels::name_of(request.precision);
   out.bound = request.precision == kernels::DType::fp64 ? 1e-10 : 1e-5;
   std::vector<emu::Snapshot> truth;
   if (request.verify) {
-    TRY(truth, truth_of(prepared_plans[0], batches, options));
+    TRY(truth, truth_of(prepared.plans[0], batches, options));
   }
   std::unique_ptr<Simulated> priced;
   exec::Prices prices;
   if (request.virtual_clock) {
-    if (plans.size() > 1 || plans[0].phases.size() > 1) {
-      return fail(Fault::input,
-                  "the virtual clock runs for one phase; choose it with "
-                  "--phase");
-    }
-    TRY(priced,
-        simulated(*plans[0].plan, plans[0].phases[0], request.profiles));
-    const std::string difference = emu::structure_difference(
-        priced->schedule, jobs[0]->phases[0].schedule);
-    if (!difference.empty()) return fail(Fault::input, difference);
-    prices = emu::virtual_prices(priced->schedule, *priced->prices,
-                                 priced->activities);
+    TRY(prices, clock_prices(plans, prepared.jobs[0]->phases[0].schedule,
+                             request.profiles, priced));
+    options.recorded = stage_heads(priced->schedule);
+    options.records_operators = !request.trace.empty();
+  }
+  TRY(out.emulation, emu::emulate(prepared.segments, batches, options,
+                                  request.verify ? &truth : nullptr,
+                                  request.virtual_clock ? &prices : nullptr));
+  if (request.virtual_clock) {
     out.virtual_clock = true;
     out.simulated_step = priced->run.step;
     out.uncontended_step = priced->alone.step;
     out.contended = priced->run.contended;
+    TRY(out.run,
+        emulated_run(*plans[0].plan, *priced, out.emulation, request.trace));
   }
-  TRY(out.emulation, emu::emulate(segments, batches, options,
-                                  request.verify ? &truth : nullptr,
-                                  request.virtual_clock ? &prices : nullptr));
   out.wall_time_s =
       std::chrono::duration<double>(std::chrono::steady_clock::now() - start)
           .count();
+  if (out.run) out.run->wall_time_s = out.wall_time_s;
   return out;
 }
 

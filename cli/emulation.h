@@ -1,9 +1,12 @@
 // From a loaded plan to an emulated run, with its proof and its clock.
 #pragma once
 
+#include <filesystem>
+#include <optional>
 #include <string>
 
 #include "emu/emulate.h"
+#include "results/run.h"
 #include "strategy/load.h"
 
 namespace troupe::cli {
@@ -15,6 +18,7 @@ struct EmulationRequest {
   double rate = 1e-3;
   kernels::DType precision = kernels::DType::fp64;
   std::string data, profiles;
+  std::filesystem::path trace;  ///< of the virtual clock, or empty
   int threads = 2;
 };
 
@@ -26,6 +30,8 @@ struct EmulationAnswer {
   Time simulated_step;
   /// Simulated without contention: what the virtual clock must agree with.
   Time uncontended_step;
+  /// The last step by the virtual clock, to be kept beside simulated ones.
+  std::optional<results::RunResult> run;
   std::int64_t contended = 0;  ///< simulated flows that shared a full link
   double wall_time_s = 0;
 };

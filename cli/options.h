@@ -35,7 +35,8 @@ Result<strategy::Plan> load_text(const std::string& text,
 /// Whether a file can be written there, before work is done for it; an empty
 /// text is no file.
 ///
-/// Errors: io, for a folder, for "-", or a file whose folder is missing or read-only.
+/// Errors: io, for a folder, for "-", or a file whose folder is missing or
+/// read-only.
 Result<void> check_output(const std::string& path);
 
 /// Phases called `wanted`, or all when it is empty.

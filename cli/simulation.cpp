@@ -110,7 +110,8 @@ Result<results::RunResult> simulate_schedule(const schedule::Schedule& schedule,
   out.inputs["profiles"] = costs.content_hash();
   out.wall_time_s = seconds_since(start);
   if (!options.trace.empty()) {
-    TRY_DO(write_trace(options.trace, schedule, run, detail));
+    TRY_DO(write_trace(options.trace, schedule, run, detail.records(),
+                       detail.cut()));
   }
   return out;
 }

@@ -83,8 +83,8 @@ void add_tasks(TraceWriter& trace, const Schedule& s, const sim::Run& run) {
 }
 
 void add_operators(TraceWriter& trace, const Schedule& s,
-                   const sim::OperatorDetail& detail) {
-  for (const sim::OperatorRecord& r : detail.records()) {
+                   std::span<const sim::OperatorRecord> operators, bool cut) {
+  for (const sim::OperatorRecord& r : operators) {
     const schedule::Operator& op = r.block->operators[r.index];
     const schedule::Stage& stage = s.stage(s.rank(r.rank).stage);
     Slice slice;
@@ -101,7 +101,7 @@ void add_operators(TraceWriter& trace, const Schedule& s,
     slice.args = args;
     trace.add(slice);
   }
-  if (detail.cut()) {
+  if (cut) {
     trace.note("operators",
                "cut after the first " + std::to_string(kMostTracedOperators));
   }
@@ -120,13 +120,14 @@ std::vector<schedule::RankId> traced_ranks(const Schedule& schedule) {
 
 Result<void> write_trace(const std::filesystem::path& path,
                          const Schedule& schedule, const sim::Run& run,
-                         const sim::OperatorDetail& detail) {
+                         std::span<const sim::OperatorRecord> operators,
+                         bool cut) {
   TRY(TraceWriter trace, TraceWriter::open(path));
   name_tracks(trace, schedule);
   trace.note("model", schedule.model);
   trace.note("cluster", schedule.cluster);
   add_tasks(trace, schedule, run);
-  add_operators(trace, schedule, detail);
+  add_operators(trace, schedule, operators, cut);
   return trace.finish();
 }
 

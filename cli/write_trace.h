@@ -3,6 +3,7 @@
 #pragma once
 
 #include <filesystem>
+#include <span>
 #include <vector>
 
 #include "base/result.h"
@@ -17,10 +18,11 @@ inline constexpr std::size_t kMostTracedOperators = 2'000'000;
 std::vector<schedule::RankId> traced_ranks(const schedule::Schedule& schedule);
 
 /// A process per pipeline, a track per stage and stream; gzip when the name
-/// ends in .gz.
+/// ends in .gz. `cut`: some operators were left out.
 Result<void> write_trace(const std::filesystem::path& path,
                          const schedule::Schedule& schedule,
                          const sim::Run& run,
-                         const sim::OperatorDetail& detail);
+                         std::span<const sim::OperatorRecord> operators,
+                         bool cut = false);
 
 }  // namespace troupe::cli

@@ -73,7 +73,8 @@ class OneDevice {
       next = std::make_unique<exec::Session>(job, self_, device_,
                                              *inside_.back(), first);
       if (next->updater() != nullptr) {
-        next->updater()->keep_operators(records());
+        next->updater()->keep_operators(options_.records_operators &&
+                                        records());
       }
       TRY_DO(next->initialise(exec::initial_values(options_.seed)));
     }

@@ -16,8 +16,9 @@ struct EmulationOptions {
   std::uint64_t seed = 1;
   exec::Training training;
   HubOptions hub;
-  /// The ranks whose operators are kept, in the last step.
+  /// The ranks whose tasks are kept, of the last step; and their operators.
   std::vector<exec::RankId> recorded;
+  bool records_operators = false;
 };
 
 /// Virtual time of one rank in the last step.
