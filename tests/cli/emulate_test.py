@@ -1,0 +1,106 @@
+"""Training with real numbers: proof, clock, switching, refusals."""
+import json
+import unittest
+
+from support import CliTest, SEEDS
+
+PHASES = {
+    "format": "troupe.strategy/1", "model": "hotspa-7b", "cluster": "a800-8",
+    "phases": [
+        {"name": "long", "rule": {"seq_len": [4096, 8192]}, "seq_len": 8192,
+         "dp": 1, "tp": 4, "pp": 2, "micro_batches": 2},
+        {"name": "short", "rule": {"seq_len": [0, 4096]}, "seq_len": 4096,
+         "dp": 4, "tp": 2, "pp": 1, "micro_batches": 1}]}
+
+
+class Emulate(CliTest):
+    def emulate(self, *arguments):
+        done = self.run_troupe("emulate", *arguments, "--shrink", "--json")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        return json.loads(done.stdout)
+
+    def check_proof(self, answer):
+        self.assertTrue(answer["verify"]["ok"])
+        worst = answer["verify"]["max_relative_error"]
+        for part in ("gradients", "parameters", "loss"):
+            self.assertLess(worst[part], 1e-10)
+        self.assertTrue(all(l > 0 for l in answer["loss"]))
+
+    def test_unequal_pipelines_and_the_clock(self):
+        answer = self.emulate("hspmd-case13", "--verify", "--clock",
+                              "virtual", "--profiles", self.profiles(),
+                              "--steps", "2")
+        self.check_proof(answer)
+        self.assertEqual(answer["ranks"], 31)
+        self.assertEqual(len(answer["loss"]), 2)
+        self.assertTrue(answer["clock_agrees"])
+        self.assertEqual(answer["virtual_step_time_s"],
+                         answer["uncontended_step_time_s"])
+
+    def test_an_emulated_step_is_a_run(self):
+        profiles = self.profiles()
+        answer = self.emulate("fasop-a100-a10", "--clock", "virtual",
+                              "--steps", "1", "--profiles", profiles)
+        listed = self.run_troupe("results", "list").stdout
+        self.assertIn(answer["run"], listed)
+        self.assertIn("emulated", listed)
+        trace = self.home / "t.json"
+        self.emulate("fasop-a100-a10", "--clock", "virtual", "--steps", "1",
+                     "--profiles", profiles, "--trace", trace)
+        events = json.loads(trace.read_text())["traceEvents"]
+        names = {e["name"] for e in events if e["ph"] == "X"}
+        self.assertIn("qkv.weight_gradient", names)
+
+    def test_phases_of_a_step_and_strategies_that_follow(self):
+        path = self.write("s.json", json.dumps(PHASES))
+        one = dict(PHASES, zero=1, phases=PHASES["phases"][1:])
+        other = self.write("t.json", json.dumps(one))
+        self.check_proof(self.emulate(path, "--verify", "--steps", "1"))
+        answer = self.emulate(path, "--then", other, "--verify", "--steps",
+                              "2")
+        self.check_proof(answer)
+        self.assertEqual(len(answer["loss"]), 4)
+
+    def test_the_same_seed_gives_the_same_numbers(self):
+        first = self.emulate("fasop-a100-a10", "--steps", "1")
+        again = self.emulate("fasop-a100-a10", "--steps", "1", "--threads",
+                             "1")
+        other = self.emulate("fasop-a100-a10", "--steps", "1", "--seed", "9")
+        self.assertEqual(first["loss"], again["loss"])
+        self.assertNotEqual(first["loss"], other["loss"])
+
+    def test_own_text(self):
+        text = self.write("text.txt", "one document\n\nanother, longer one\n")
+        first = self.emulate("fasop-a100-a10", "--steps", "1", "--data", text)
+        self.assertNotEqual(first["loss"],
+                            self.emulate("fasop-a100-a10", "--steps",
+                                         "1")["loss"])
+
+    def test_refusals(self):
+        for arguments, words in (
+                (["fasop-a100-a10"], "--shrink"),
+                (["fasop-a100-a10", "--shrink", "--data", "nothing.txt"],
+                 "nothing.txt"),
+                (["fasop-a100-a10", "--shrink", "--then", "hspmd-case13"],
+                 "hspmd"),
+                (["fasop-a100-a10", "--shrink", "--trace", "t.json"],
+                 "--clock virtual")):
+            done = self.run_troupe("emulate", *arguments)
+            self.assertIn(done.returncode, (1, 2), arguments)
+            self.assertIn(words, done.stderr)
+        empty = self.write("empty.txt", "\n\n")
+        done = self.run_troupe("emulate", "fasop-a100-a10", "--shrink",
+                               "--data", empty)
+        self.assertIn("no text", done.stderr)
+
+    def test_shared_cases(self):
+        if not SEEDS.is_dir():
+            self.skipTest("no shared cases here")
+        cases = SEEDS / "hspmd" / "hetero_cluster_cases.json"
+        for case in ("0", "5"):
+            self.check_proof(self.emulate(cases, "--from", "hspmd", "--case",
+                                          case, "--verify", "--steps", "1"))
+
+
+if __name__ == "__main__":
+    unittest.main()
