@@ -84,7 +84,13 @@ std::string mismatch(const Group& group, const Meeting& m) {
         group[0].v, name_of(a.kind), a.out.size(), group[i].v, name_of(b.kind),
         b.out.size());
   }
-  return {};
+  if (a.kind != Kind::all_gather) return {};
+  std::size_t parts = 0;
+  for (const Entry& e : m.entries) parts += e.in.size();
+  if (parts == a.out.size()) return {};
+  return fmt::format(
+      "the parts of an all-gather of {} bytes are {} bytes in all",
+      a.out.size(), parts);
 }
 
 void perform_all_gather(Meeting& m) {
