@@ -25,7 +25,7 @@ struct Corpus {
 /// Errors: input, for a text without a document.
 Result<Corpus> byte_corpus(std::string_view text, const std::string& name);
 
-/// Errors: io; input as byte_corpus; a file of more than 1 GiB.
+/// Errors: input, as read_file (at most 1 GiB) and byte_corpus.
 Result<Corpus> read_corpus(const std::filesystem::path& path);
 
 /// A small text of our own, for runs without a file.
