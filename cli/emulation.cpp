@@ -106,16 +106,23 @@ Result<std::unique_ptr<Simulated>> simulated(const strategy::Plan& plan,
 }
 
 /// Small enough, in the arithmetic's type.
-Result<strategy::Plan> prepared(const strategy::Plan& plan,
-                                std::span<const std::size_t> phases,
-                                const EmulationRequest& request) {
-  strategy::Plan job = plan;
+Result<std::vector<strategy::Plan>> prepared(
+    const std::vector<PlannedSteps>& plans, const EmulationRequest& request) {
+  std::vector<strategy::Plan> out;
   if (request.shrink) {
-    TRY(job, strategy::shrunk(plan));
+    std::vector<const strategy::Plan*> all;
+    for (const PlannedSteps& p : plans) all.push_back(p.plan);
+    TRY(out, strategy::shrunk(all));
+  } else {
+    for (const PlannedSteps& p : plans) out.push_back(*p.plan);
   }
-  job.strategy.dtype = request.precision;
-  for (const std::size_t phase : phases) TRY_DO(check_size(job, phase));
-  return job;
+  for (std::size_t i = 0; i < out.size(); ++i) {
+    out[i].strategy.dtype = request.precision;
+    for (const std::size_t phase : plans[i].phases) {
+      TRY_DO(check_size(out[i], phase));
+    }
+  }
+  return out;
 }
 
 Result<data::Corpus> corpus_of(const EmulationRequest& request) {
@@ -133,9 +140,10 @@ struct Prepared {
 Result<Prepared> prepare(const std::vector<PlannedSteps>& plans,
                          const EmulationRequest& request) {
   Prepared out;
-  for (const PlannedSteps& p : plans) {
-    TRY(strategy::Plan plan, prepared(*p.plan, p.phases, request));
-    TRY(exec::Job job, job_of(plan, p.phases));
+  TRY(out.plans, prepared(plans, request));
+  for (std::size_t i = 0; i < plans.size(); ++i) {
+    const strategy::Plan& plan = out.plans[i];
+    TRY(exec::Job job, job_of(plan, plans[i].phases));
     out.jobs.push_back(std::make_unique<exec::Job>(std::move(job)));
     emu::Segment& segment = out.segments.emplace_back();
     segment.job = out.jobs.back().get();
@@ -144,7 +152,6 @@ Result<Prepared> prepare(const std::vector<PlannedSteps>& plans,
       TRY(segment.move, exec::state_move(*out.jobs[out.jobs.size() - 2],
                                          *out.jobs.back(), plan.cluster));
     }
-    out.plans.push_back(std::move(plan));
   }
   return out;
 }

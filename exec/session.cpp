@@ -25,9 +25,15 @@ Result<Move> move_between(const Program& from, const Program& to, Choose layout,
                           kernels::DType dtype,
                           const clusters::Cluster& cluster) {
   std::vector<reshard::TensorChange> changes;
+  if (from.weights.size() != to.weights.size()) {
+    return fail(Fault::input, "states cannot move between different models");
+  }
   for (std::size_t i = 0; i < from.weights.size(); ++i) {
     const schedule::Placement& a = from.weights[i].placement;
     const schedule::Placement& b = to.weights[i].placement;
+    if (b.parameter != a.parameter) {
+      return fail(Fault::input, "states cannot move between different models");
+    }
     changes.push_back(
         {a.parameter.name, layout(a), layout(b), a.parameter.shape, dtype});
   }

@@ -26,8 +26,7 @@ struct Degrees {
   std::size_t devices = 0;  ///< of the largest phase
 };
 
-Degrees degrees_of(const Strategy& s) {
-  Degrees d;
+void add_degrees(const Strategy& s, Degrees& d) {
   for (const Phase& phase : s.phases) {
     d.devices = std::max(d.devices, used_devices(phase).size());
     for (const Pipeline& p : phase.pipelines) {
@@ -40,7 +39,6 @@ Degrees degrees_of(const Strategy& s) {
       }
     }
   }
-  return d;
 }
 
 Result<models::Model> small_model(const models::Model& model,
@@ -73,12 +71,10 @@ Result<models::Model> small_model(const models::Model& model,
   return small;
 }
 
-}  // namespace
-
-Result<Plan> shrunk(const Plan& plan) {
-  const Degrees degrees = degrees_of(plan.strategy);
+Plan small_plan(const Plan& plan, const models::Model& model,
+                const Degrees& degrees) {
   Plan out = plan;
-  TRY(out.model, small_model(plan.model, degrees));
+  out.model = model;
   const int longest =
       std::max(degrees.devices > kManyDevices ? kTokensOfMany : kTokens,
                4 * degrees.context);
@@ -98,6 +94,19 @@ Result<Plan> shrunk(const Plan& plan) {
   out.strategy.seq_len = longest;
   out.model.seq_len = longest;
   if (out.model.max_positions > 0) out.model.max_positions = longest;
+  return out;
+}
+
+}  // namespace
+
+Result<std::vector<Plan>> shrunk(std::span<const Plan* const> plans) {
+  Degrees degrees;
+  for (const Plan* const plan : plans) add_degrees(plan->strategy, degrees);
+  TRY(const models::Model model, small_model(plans[0]->model, degrees));
+  std::vector<Plan> out;
+  for (const Plan* const plan : plans) {
+    out.push_back(small_plan(*plan, model, degrees));
+  }
   return out;
 }
 

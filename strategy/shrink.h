@@ -1,12 +1,15 @@
 // A small job with the structure of a large one, to run with real numbers.
 #pragma once
 
+#include <span>
+#include <vector>
+
 #include "strategy/load.h"
 
 namespace troupe::strategy {
 
-/// The plan with a small model, short sequences and micro-batches of at most
-/// two sequences.
+/// The plans with a small model, short sequences and micro-batches of at most
+/// two sequences. Plans of one model get the same small one.
 ///
 /// Model:  layers, stages, cuts, devices, tensor and context parallelism,
 ///         micro-batch counts, ZeRO, recomputation and order stay, and so do
@@ -18,6 +21,7 @@ namespace troupe::strategy {
 ///         devices), more where context parallelism needs them; shorter ones
 ///         keep their ratio to it.
 /// Errors: infeasible, for degrees whose multiple is over 1024.
-Result<Plan> shrunk(const Plan& plan);
+/// Requires: plans of the same model.
+Result<std::vector<Plan>> shrunk(std::span<const Plan* const> plans);
 
 }  // namespace troupe::strategy

@@ -15,9 +15,7 @@ PHASES = {
 
 class Emulate(CliTest):
     def emulate(self, *arguments):
-        done = self.run_troupe("emulate", *arguments, "--shrink", "--json")
-        self.assertEqual(done.returncode, 0, done.stderr)
-        return json.loads(done.stdout)
+        return self.json_of("emulate", *arguments, "--shrink")
 
     def check_proof(self, answer):
         self.assertTrue(answer["verify"]["ok"])
@@ -28,8 +26,7 @@ class Emulate(CliTest):
 
     def test_unequal_pipelines_and_the_clock(self):
         answer = self.emulate("hspmd-case13", "--verify", "--clock",
-                              "virtual", "--profiles", self.profiles(),
-                              "--steps", "2")
+                              "virtual", "--steps", "2")
         self.check_proof(answer)
         self.assertEqual(answer["ranks"], 31)
         self.assertEqual(len(answer["loss"]), 2)
@@ -38,15 +35,14 @@ class Emulate(CliTest):
                          answer["uncontended_step_time_s"])
 
     def test_an_emulated_step_is_a_run(self):
-        profiles = self.profiles()
         answer = self.emulate("fasop-a100-a10", "--clock", "virtual",
-                              "--steps", "1", "--profiles", profiles)
+                              "--steps", "1")
         listed = self.run_troupe("results", "list").stdout
         self.assertIn(answer["run"], listed)
         self.assertIn("emulated", listed)
         trace = self.home / "t.json"
         self.emulate("fasop-a100-a10", "--clock", "virtual", "--steps", "1",
-                     "--profiles", profiles, "--trace", trace)
+                     "--trace", trace)
         events = json.loads(trace.read_text())["traceEvents"]
         names = {e["name"] for e in events if e["ph"] == "X"}
         self.assertIn("qkv.weight_gradient", names)
@@ -85,13 +81,11 @@ class Emulate(CliTest):
                  "hspmd"),
                 (["fasop-a100-a10", "--shrink", "--trace", "t.json"],
                  "--clock virtual")):
-            done = self.run_troupe("emulate", *arguments)
-            self.assertIn(done.returncode, (1, 2), arguments)
+            done = self.run_troupe("emulate", *arguments, code=(1, 2))
             self.assertIn(words, done.stderr)
         empty = self.write("empty.txt", "\n\n")
-        done = self.run_troupe("emulate", "fasop-a100-a10", "--shrink",
-                               "--data", empty)
-        self.assertIn("no text", done.stderr)
+        self.refused("emulate", "fasop-a100-a10", "--shrink", "--data", empty,
+                     names="no text")
 
     def test_shared_cases(self):
         if not SEEDS.is_dir():
