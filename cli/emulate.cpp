@@ -52,6 +52,10 @@ void add_options(CLI::App& command, Options& o) {
       ->check(CLI::Range(1, 1024));
   command.add_option("--profiles", o.request.profiles,
                      "Profile database for the virtual clock");
+  command.add_option("--save", o.request.save,
+                     "Write a checkpoint (safetensors) after the last step");
+  command.add_option("--load", o.request.load,
+                     "Go on from a checkpoint, under any strategy");
   command.add_option("--trace", o.request.trace,
                      "Write a Chrome trace of the virtual clock");
   command.add_option("--results", o.results,
@@ -176,6 +180,7 @@ Result<int> run(Options& o) {
                 "virtual");
   }
   TRY_DO(check_output(o.request.trace.string()));
+  TRY_DO(check_output(o.request.save.string()));
   TRY(EmulationAnswer answer, emulate_plans(plans, o.request));
   if (answer.run && !o.no_store) TRY_DO(keep(o, *answer.run));
   if (o.json) {

@@ -70,7 +70,10 @@ Result<std::vector<emu::Snapshot>> truth_of(
         strategy::one_device(plan.strategy, plan.model.layers, lengths);
     return program_of(one, 0);
   };
-  return emu::run_alone(alone, batches, options.training, options.seed);
+  return emu::run_alone(
+      alone, batches, options.training,
+      options.start ? options.start : exec::initial_values(options.seed),
+      options.first_step);
 }
 
 /// The simulated step that the virtual clock is to agree with.
@@ -156,6 +159,24 @@ Result<Prepared> prepare(const std::vector<PlannedSteps>& plans,
   return out;
 }
 
+/// Where the run begins: a checkpoint, or the seed.
+Result<void> load_start(const EmulationRequest& request,
+                        const Prepared& prepared, emu::Checkpoint& loaded,
+                        emu::EmulationOptions& options) {
+  if (request.load.empty()) return {};
+  TRY(loaded, emu::read_checkpoint(request.load));
+  const std::string problem =
+      emu::misfit(loaded, prepared.jobs[0]->phases[0].weights);
+  if (!problem.empty()) {
+    return fail(Fault::input,
+                fmt::format("{}: {}", request.load.string(), problem));
+  }
+  options.start = emu::values_of(loaded);
+  options.seed = loaded.seed;
+  options.first_step = loaded.steps;
+  return {};
+}
+
 /// The virtual clock's prices; they read from `simulated`.
 Result<exec::Prices> clock_prices(const std::vector<PlannedSteps>& plans,
                                   const schedule::Schedule& performed,
@@ -206,7 +227,12 @@ Result<EmulationAnswer> emulate_plans(const std::vector<PlannedSteps>& plans,
   options.seed = request.seed;
   options.training.rate = request.rate;
   options.hub = {request.threads};
-  const auto batches = emu::batches_of(prepared.segments, corpus, options.seed);
+  emu::Checkpoint loaded;
+  TRY_DO(load_start(request, prepared, loaded, options));
+  emu::Checkpoint saved;
+  if (!request.save.empty()) options.saved = &saved;
+  const auto batches = emu::batches_of(prepared.segments, corpus, options.seed,
+                                       options.first_step);
 
   EmulationAnswer out;
   out.strategy = plans[0].plan->strategy.name;
@@ -228,6 +254,12 @@ Result<EmulationAnswer> emulate_plans(const std::vector<PlannedSteps>& plans,
   TRY(out.emulation, emu::emulate(prepared.segments, batches, options,
                                   request.verify ? &truth : nullptr,
                                   request.virtual_clock ? &prices : nullptr));
+  if (!request.save.empty()) {
+    saved.model = out.model;
+    saved.seed = options.seed;
+    saved.steps = options.first_step + std::ssize(batches);
+    TRY_DO(emu::write_checkpoint(request.save, saved));
+  }
   if (request.virtual_clock) {
     out.virtual_clock = true;
     out.simulated_step = priced->run.step;

@@ -18,7 +18,8 @@ struct EmulationRequest {
   double rate = 1e-3;
   kernels::DType precision = kernels::DType::fp64;
   std::string data, profiles;
-  std::filesystem::path trace;  ///< of the virtual clock, or empty
+  std::filesystem::path load, save;  ///< checkpoints, or empty
+  std::filesystem::path trace;       ///< of the virtual clock, or empty
   int threads = 2;
 };
 

@@ -39,18 +39,22 @@ class OneDevice {
       for (int i = 0; i < segments_[s].steps; ++i, ++step) {
         if (!session_) continue;
         TRY(const exec::StepResult result,
-            session_->step(batches[step], options_.training,
-                           static_cast<std::int64_t>(step) + 1));
+            session_->step(
+                batches[step], options_.training,
+                options_.first_step + static_cast<std::int64_t>(step) + 1));
         TRY_DO(account(step, result, truth, shared));
       }
     }
     const std::scoped_lock lock(shared.mutex);
     shared.out.most_memory =
         std::max(shared.out.most_memory, device_.most_held());
-    if (records() && session_ && session_->updater() != nullptr) {
-      shared.out.recorded.push_back({world_.rank(),
-                                     session_->updater()->operators(),
-                                     session_->updater()->tasks()});
+    exec::Interpreter* const updater = session_ ? session_->updater() : nullptr;
+    if (updater != nullptr && options_.saved != nullptr) {
+      TRY_DO(collect(updater->weights(), device_, *options_.saved));
+    }
+    if (records() && updater != nullptr) {
+      shared.out.recorded.push_back(
+          {world_.rank(), updater->operators(), updater->tasks()});
     }
     return {};
   }
@@ -76,7 +80,9 @@ class OneDevice {
         next->updater()->keep_operators(options_.records_operators &&
                                         records());
       }
-      TRY_DO(next->initialise(exec::initial_values(options_.seed)));
+      TRY_DO(next->initialise(options_.start
+                                  ? options_.start
+                                  : exec::initial_values(options_.seed)));
     }
     if (s > 0) {
       TRY_DO(exec::Session::take_over(segments_[s].move, session_.get(),
@@ -131,17 +137,18 @@ class OneDevice {
 
 std::vector<StepBatches> batches_of(std::span<const Segment> segments,
                                     const data::Corpus& corpus,
-                                    std::uint64_t seed) {
+                                    std::uint64_t seed,
+                                    std::int64_t first_step) {
   std::vector<StepBatches> out;
   for (const Segment& segment : segments) {
     for (int i = 0; i < segment.steps; ++i) {
-      const auto step = static_cast<std::uint64_t>(out.size());
+      const std::int64_t step = first_step + std::ssize(out);
       StepBatches batches;
       for (std::size_t k = 0; k < segment.job->phases.size(); ++k) {
         const schedule::Schedule& s = segment.job->phases[k].schedule;
-        batches.push_back(data::make_batch(
-            corpus, s.micro_batches, s.numerics.vocab, seed + 1000003 * k,
-            static_cast<std::int64_t>(step), s.numerics.max_positions));
+        batches.push_back(data::make_batch(corpus, s.micro_batches,
+                                           s.numerics.vocab, seed + 1000003 * k,
+                                           step, s.numerics.max_positions));
       }
       out.push_back(std::move(batches));
     }

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "data/corpus.h"
+#include "emu/checkpoint.h"
 #include "emu/hub.h"
 #include "emu/reference.h"
 #include "exec/session.h"
@@ -13,7 +14,10 @@
 namespace troupe::emu {
 
 struct EmulationOptions {
-  std::uint64_t seed = 1;
+  exec::Values start;           ///< empty: initial values of `seed`
+  std::uint64_t seed = 1;       ///< of initial values
+  std::int64_t first_step = 0;  ///< steps done before
+  Checkpoint* saved = nullptr;  ///< gets the state after the last step
   exec::Training training;
   HubOptions hub;
   /// The ranks whose tasks are kept, of the last step; and their operators.
@@ -51,7 +55,8 @@ struct Segment {
 /// The batches of every step of the segments, a function of corpus and seed.
 std::vector<StepBatches> batches_of(std::span<const Segment> segments,
                                     const data::Corpus& corpus,
-                                    std::uint64_t seed);
+                                    std::uint64_t seed,
+                                    std::int64_t first_step = 0);
 
 /// Trains on all devices of the segments' jobs, segment after segment;
 /// parameters and optimizer states move to each next strategy. With a `truth`

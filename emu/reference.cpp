@@ -4,6 +4,7 @@
 #include <cmath>
 #include <memory>
 
+#include "emu/checkpoint.h"
 #include "emu/cpu_device.h"
 #include "emu/hub.h"
 
@@ -11,25 +12,6 @@ namespace troupe::emu {
 namespace {
 
 using kernels::DType;
-
-/// A box of a storage as numbers.
-Result<std::vector<double>> numbers(exec::Device& device,
-                                    const exec::Storage& storage,
-                                    const exec::Box& box) {
-  TRY(exec::Buffer packed,
-      exec::Buffer::of(device, exec::size_of(box, storage.dtype)));
-  TRY_DO(exec::read(device, storage, box, packed.at({})));
-  const std::int64_t count = strategy::elements(box);
-  TRY(exec::Buffer wide, exec::Buffer::of(device, Bytes{8 * count}));
-  kernels::Cast cast{
-      .from = storage.dtype, .to = DType::fp64, .elements = count};
-  cast.in = packed.data();
-  cast.out = wide.data();
-  TRY_DO(device.run(cast));
-  std::vector<double> out(static_cast<std::size_t>(count));
-  TRY_DO(device.copy_out(std::as_writable_bytes(std::span(out)), wide.data()));
-  return out;
-}
 
 /// The part of a name that layers share.
 std::string group_of(const std::string& name) {
@@ -179,7 +161,8 @@ Result<std::vector<Snapshot>> run_alone(
     const std::function<Result<exec::Program>(std::span<const std::int32_t>)>&
         program_for,
     const std::vector<std::vector<data::Batch>>& batches,
-    const exec::Training& training, std::uint64_t seed) {
+    const exec::Training& training, const exec::Values& start,
+    std::int64_t first_step) {
   std::vector<Snapshot> out;
   Hub hub(1, {.threads = 1});
   const auto work = [&](exec::Communicator& communicator) -> Result<void> {
@@ -194,7 +177,7 @@ Result<std::vector<Snapshot>> run_alone(
         next->rank = std::make_unique<exec::Interpreter>(
             next->program, exec::RankId{0}, next->device, communicator);
         if (!alone) {
-          TRY_DO(next->rank->initialise(exec::initial_values(seed)));
+          TRY_DO(next->rank->initialise(start));
         } else {
           TRY_DO(next->rank->initialise(
               states_of(alone->rank->weights(), alone->device)));
@@ -202,7 +185,8 @@ Result<std::vector<Snapshot>> run_alone(
         alone = std::move(next);
       }
       TRY(const exec::StepResult result,
-          alone->rank->step(all, training, static_cast<std::int64_t>(i) + 1));
+          alone->rank->step(all, training,
+                            first_step + static_cast<std::int64_t>(i) + 1));
       TRY(Snapshot s, snapshot_of(*alone->rank, alone->device,
                                   alone->program.dtype, result));
       find_scales(s, out.empty() ? nullptr : &out.back(), training.rate);

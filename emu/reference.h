@@ -29,12 +29,14 @@ data::Batch one_by_one(std::span<const data::Batch> batches);
 std::vector<std::int32_t> lengths_of(const data::Batch& one_by_one);
 
 /// Runs the steps on one rank. `program_for` gives a program of one rank
-/// whose micro-batches are of one sequence, of these lengths.
+/// whose micro-batches are of one sequence, of these lengths. `first_step`:
+/// steps done before.
 Result<std::vector<Snapshot>> run_alone(
     const std::function<Result<exec::Program>(std::span<const std::int32_t>)>&
         program_for,
     const std::vector<std::vector<data::Batch>>& batches,
-    const exec::Training& training, std::uint64_t seed);
+    const exec::Training& training, const exec::Values& start,
+    std::int64_t first_step = 0);
 
 /// Largest deviations from the truth.
 ///

@@ -57,6 +57,27 @@ class Emulate(CliTest):
         self.check_proof(answer)
         self.assertEqual(len(answer["loss"]), 4)
 
+    def test_a_checkpoint_goes_on_under_another_strategy(self):
+        path = self.write("s.json", json.dumps(PHASES))
+        other = self.write("t.json", json.dumps(
+            dict(PHASES, zero=3, phases=PHASES["phases"][:1])))
+        saved = self.home / "c.safetensors"
+        whole = self.emulate(path, "--phase", "short", "--steps", "3")
+        first = self.emulate(path, "--phase", "short", "--steps", "1",
+                             "--save", saved)
+        rest = self.emulate(path, "--phase", "short", "--steps", "2",
+                            "--load", saved, "--verify")
+        self.check_proof(rest)
+        for a, b in zip(whole["loss"], first["loss"] + rest["loss"]):
+            self.assertAlmostEqual(a, b, delta=1e-12 * a)
+        self.check_proof(self.emulate(other, "--steps", "1", "--load", saved,
+                                      "--verify"))
+        saved.write_bytes(saved.read_bytes()[:-8])
+        self.refused("emulate", path, "--shrink", "--load", saved,
+                     names=["c.safetensors", "data_offsets"])
+        self.refused("emulate", "hspmd-case13", "--shrink", "--load", path,
+                     names="safetensors")
+
     def test_the_same_seed_gives_the_same_numbers(self):
         first = self.emulate("fasop-a100-a10", "--steps", "1")
         again = self.emulate("fasop-a100-a10", "--steps", "1", "--threads",

@@ -61,7 +61,8 @@ void expect_equal(strategy::Strategy s, const models::Model& model,
   const auto alone = [&](std::span<const std::int32_t> lengths) {
     return program_of(strategy::one_device(s, model.layers, lengths), model);
   };
-  const auto truth = run_alone(alone, batches, options.training, seed);
+  const auto truth =
+      run_alone(alone, batches, options.training, exec::initial_values(seed));
   ASSERT_TRUE(truth.has_value()) << truth.error().message;
   const auto run = emulate(segments, batches, options, &*truth);
   ASSERT_TRUE(run.has_value()) << run.error().message;

@@ -167,7 +167,8 @@ Result<json> answer(const json& request) {
     return program_of(model, lengths);
   };
   TRY(const std::vector<Snapshot> steps,
-      run_alone(program, batches, training_of(request.at("training")), seed));
+      run_alone(program, batches, training_of(request.at("training")),
+                exec::initial_values(seed)));
   json out{{"batches", batches_in(batches)},
            {"parameters", parameters_of(model, seed)},
            {"steps", json::array()}};

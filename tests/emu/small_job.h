@@ -84,7 +84,8 @@ inline Result<Emulation> proven(const std::vector<strategy::Strategy>& list,
                       model);
   };
   TRY(const std::vector<Snapshot> truth,
-      run_alone(alone, batches, options.training, options.seed));
+      run_alone(alone, batches, options.training,
+                exec::initial_values(options.seed)));
   return emulate(segments, batches, options, &truth);
 }
 
