@@ -30,8 +30,8 @@ std::uint64_t hash_of(const Annotation& a, std::uint64_t hash) {
 }
 
 bool alike(const TensorChange& a, const TensorChange& b) {
-  return a.shape == b.shape && a.dtype == b.dtype && a.source == b.source &&
-         a.destination == b.destination;
+  return a.shape == b.shape && a.dtype == b.dtype && a.held == b.held &&
+         a.source == b.source && a.destination == b.destination;
 }
 
 Result<std::unique_ptr<Problem>> problem_of(const TensorChange& change,
@@ -56,7 +56,7 @@ Result<std::unique_ptr<Problem>> problem_of(const TensorChange& change,
                                           change.name, kMostDimensions));
   }
   TRY(auto problem,
-      Problem::of(layout_of(change.source, change.shape, kSource),
+      Problem::of(source_of(change),
                   layout_of(change.destination, change.shape, kDestination),
                   change.shape.size()));
   if (problem->reduces()) {
@@ -336,6 +336,11 @@ void settle(SwitchPlan& plan, const Filler& filler, const Routes& routes) {
 
 }  // namespace
 
+Layout source_of(const TensorChange& change) {
+  return change.held ? *change.held
+                     : layout_of(change.source, change.shape, kSource);
+}
+
 std::vector<TensorChange> parameter_changes(const strategy::Layouts& from,
                                             strategy::Use from_use,
                                             const strategy::Layouts& to,
@@ -344,8 +349,12 @@ std::vector<TensorChange> parameter_changes(const strategy::Layouts& from,
                                             kernels::DType dtype) {
   std::vector<TensorChange> out;
   for (const models::Parameter& parameter : models::parameter_list(model)) {
-    out.push_back({parameter.name, from.of(parameter, from_use),
-                   to.of(parameter, to_use), parameter.shape, dtype});
+    out.push_back({parameter.name,
+                   from.of(parameter, from_use),
+                   to.of(parameter, to_use),
+                   parameter.shape,
+                   dtype,
+                   {}});
   }
   return out;
 }
@@ -394,7 +403,7 @@ Result<Plan> plan_of(const SwitchPlan& plan,
                      std::int32_t tensor) {
   const TensorChange& change = changes[static_cast<std::size_t>(tensor)];
   TRY(const auto problem,
-      Problem::of(layout_of(change.source, change.shape, kSource),
+      Problem::of(source_of(change),
                   layout_of(change.destination, change.shape, kDestination),
                   change.shape.size()));
   Plan out{

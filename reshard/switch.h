@@ -4,6 +4,7 @@
 // memory.
 #pragma once
 
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -18,7 +19,14 @@ struct TensorChange {
   Annotation source, destination;
   Shape shape;
   kernels::DType dtype = kernels::DType::bf16;
+  /// Who holds it now, in place of `source`: after a loss, what is left of it
+  /// and who else has copies. Every element that the destination needs, and
+  /// on one device no element twice. Tensors that share it share their pieces.
+  std::shared_ptr<const Layout> held = {};
 };
+
+/// `held`, or else what the source says.
+Layout source_of(const TensorChange& change);
 
 /// Every parameter of a model between two phases' layouts.
 std::vector<TensorChange> parameter_changes(const strategy::Layouts& from,

@@ -356,9 +356,13 @@ class Machine {
 }  // namespace
 
 Result<std::vector<std::string>> wrong_with(const Plan& plan) {
+  return wrong_with(plan, layout_of(plan.source, plan.shape, kSource));
+}
+
+Result<std::vector<std::string>> wrong_with(const Plan& plan,
+                                            const Layout& source) {
   std::vector<std::string> wrong;
   if (!well_formed(plan, wrong)) return wrong;
-  const Layout source = layout_of(plan.source, plan.shape, kSource);
   const Layout destination =
       layout_of(plan.destination, plan.shape, kDestination);
   const std::vector<const Box*> boxes = boxes_of(plan, source, destination);

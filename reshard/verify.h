@@ -23,6 +23,10 @@ namespace troupe::reshard {
 ///
 /// Errors: infeasible when the boxes cut the tensor too finely to check.
 [[nodiscard]] Result<std::vector<std::string>> wrong_with(const Plan& plan);
+/// The same where the devices hold `source` instead of what the plan's source
+/// annotation says.
+[[nodiscard]] Result<std::vector<std::string>> wrong_with(const Plan& plan,
+                                                          const Layout& source);
 
 /// What is wrong with a switch, tensor by tensor: each must be right as a plan
 /// of its own, no bucket may hold more on a device than it says or than

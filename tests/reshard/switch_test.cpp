@@ -95,6 +95,39 @@ INSTANTIATE_TEST_SUITE_P(Uses, Switch,
                          testing::Values(strategy::Use::compute,
                                          strategy::Use::optimizer));
 
+// Device 1 is gone; device 2 has a copy of its half besides its own.
+TEST(SwitchPlanning, TakesWhatIsHeldInPlaceOfTheSource) {
+  const auto cluster = cluster_of("4 x h100-sxm per node, 1 nodes");
+  const Rates rates = rates_of(cluster);
+  const Routes routes(cluster, rates);
+  TensorChange change;
+  change.name = "t";
+  change.shape = {8, 4};
+  change.source.groups = {
+      {{DeviceId{0}, DeviceId{1}}, strategy::States{.split = {{0, 2}}}}};
+  change.destination.groups = {
+      {{DeviceId{0}, DeviceId{3}}, strategy::States{.split = {{0, 2}}}}};
+  const Box low{{0, 4}, {0, 4}};
+  const Box high{{4, 8}, {0, 4}};
+  change.held = std::make_shared<const Layout>(
+      Layout{{DeviceId{0}, kSource, 0, 0, {low}},
+             {DeviceId{2}, kSource, 0, 0, {high}}});
+  const auto plan = plan_switch({&change, 1}, routes);
+  ASSERT_TRUE(plan);
+  ASSERT_EQ(plan->transfers.size(), 1U);
+  EXPECT_EQ(plan->transfers[0].from, DeviceId{2});
+  EXPECT_EQ(plan->transfers[0].to, DeviceId{3});
+  const auto one = plan_of(*plan, {&change, 1}, 0);
+  ASSERT_TRUE(one);
+  const auto right = wrong_with(*one, source_of(change));
+  ASSERT_TRUE(right);
+  EXPECT_THAT(*right, IsEmpty());
+  // By the annotation alone, device 2 would have nothing to send.
+  const auto wrong = wrong_with(*one);
+  ASSERT_TRUE(wrong);
+  EXPECT_FALSE(wrong->empty());
+}
+
 TEST(SwitchPlanning, FusesMessagesAndSharesPieces) {
   const strategy::Plan from = plan_with(kSquare);
   const strategy::Plan to = plan_with(kUneven);
