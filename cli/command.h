@@ -30,6 +30,7 @@ struct Commands {
 
 void add_simulate(Commands& commands);
 void add_annotate(Commands& commands);
+void add_elastic(Commands& commands);
 void add_schedule(Commands& commands);
 void add_check(Commands& commands);
 void add_convert(Commands& commands);

@@ -52,6 +52,7 @@ int run(int argc, char** argv) {
   add_reshard(commands);
   add_emulate(commands);
   add_annotate(commands);
+  add_elastic(commands);
   add_ingest(commands);
   add_profile(commands);
   add_profiles(commands);

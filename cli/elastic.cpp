@@ -1,0 +1,104 @@
+// troupe elastic: a run over a trace of cluster events, beside what systems
+// without elasticity make of it.
+#include <fmt/format.h>
+
+#include <memory>
+
+#include "base/file.h"
+#include "cli/command.h"
+#include "cli/options.h"
+#include "cli/say.h"
+#include "cli/simulation.h"
+#include "runs/elastic_report.h"
+
+namespace troupe::cli {
+namespace {
+
+struct ElasticOptions {
+  std::string trace, profiles, output;
+  std::vector<std::string> set;
+  bool json = false;
+};
+
+/// One step of a candidate, simulated.
+Result<runs::StepPerformance> simulated(const runs::Trace& trace,
+                                        const runs::Candidate& candidate,
+                                        const clusters::Cluster& cluster,
+                                        const runs::Condition& condition,
+                                        const profiles::CostModel& healthy) {
+  strategy::Plan plan;
+  plan.strategy = candidate.strategy;
+  plan.model = trace.model;
+  plan.cluster = cluster;
+  const runs::ConditionCosts costs(healthy, trace.cluster, condition);
+  SimulationOptions options;
+  options.reserve = kReserve;
+  options.bar_pipelines = 0;
+  TRY(const results::RunResult run, simulate_phase(plan, 0, costs, options));
+  runs::StepPerformance out{.step = run.step_time,
+                            .tokens = run.tokens,
+                            .model_flops = run.model_flops,
+                            .mfu = run.mfu,
+                            .out_of_memory = run.out_of_memory,
+                            .memory = {}};
+  for (const results::StageSummary& stage : run.stages) {
+    for (const int d : stage.devices) {
+      out.memory.push_back(
+          {clusters::DeviceId{d}, stage.memory.peak, stage.memory.limit});
+    }
+  }
+  return out;
+}
+
+Result<int> elastic(const ElasticOptions& o) {
+  TRY_DO(check_output(o.output));
+  StrategyOptions options;
+  options.set = o.set;
+  TRY(const strategy::LoadOptions fields, load_options(options));
+  TRY(const runs::Trace trace, runs::load_trace(o.trace, fields.set));
+  TRY(const auto costs, load_costs(o.profiles, trace.cluster));
+  const runs::Machinery machinery{
+      .step =
+          [&](const runs::Candidate& candidate,
+              const clusters::Cluster& cluster,
+              const runs::Condition& condition) {
+            return simulated(trace, candidate, cluster, condition, *costs);
+          },
+      .rates = [&](const clusters::Cluster& cluster) -> Result<reshard::Rates> {
+        return reshard::rates_of(cluster, *costs);
+      }};
+  TRY(const runs::Comparison comparison,
+      runs::compare_policies(trace, machinery));
+  const Json json = runs::to_json(trace, comparison);
+  if (!o.output.empty()) TRY_DO(write_file(o.output, to_text(json) + "\n"));
+  for (const std::string& warning : comparison.outcomes.front().warnings) {
+    fmt::print(stderr, "warning: {}\n", warning);
+  }
+  if (o.json) {
+    say("{}\n", to_text(json));
+  } else {
+    say("{}", runs::to_table(trace, comparison));
+  }
+  return 0;
+}
+
+}  // namespace
+
+void add_elastic(Commands& commands) {
+  auto o = std::make_shared<ElasticOptions>();
+  CLI::App* command = commands.add(
+      "elastic", "run over a trace of devices lost, slowed and back");
+  command->add_option("trace", o->trace, "trace file, or a shipped one's name")
+      ->required();
+  command->add_option("--profiles", o->profiles, "profile database");
+  command->add_option("-o,--output", o->output, "write the answer as JSON");
+  command
+      ->add_option("--set", o->set,
+                   "override a field before reading, e.g. --set "
+                   "options.peers=1")
+      ->take_all();
+  command->add_flag("--json", o->json, "print one JSON object");
+  commands.run(command, [o] { return elastic(*o); });
+}
+
+}  // namespace troupe::cli
