@@ -206,7 +206,7 @@ std::vector<std::int64_t> Keeping::copies_by_device() const {
   std::vector<std::int64_t> out(device_count_, 0);
   for (std::size_t c = 0; c < classes_.size(); ++c) {
     const std::int64_t n = per_class_count[c];
-    add_bytes(classes_[c].copies, n * (narrow_ ? 12 : 8), out);
+    add_bytes(classes_[c].copies, n * optimizer_bytes(), out);
     add_bytes(classes_[c].compute_copies, n * element_bytes(StateKind::compute),
               out);
   }
@@ -217,7 +217,7 @@ std::vector<std::int64_t> Keeping::bytes_by_device() const {
   std::vector<std::int64_t> out = copies_by_device();
   for (const std::size_t c : class_of_) {
     add_bytes(classes_[c].compute_held, element_bytes(StateKind::compute), out);
-    add_bytes(classes_[c].optimizer_held, narrow_ ? 12 : 8, out);
+    add_bytes(classes_[c].optimizer_held, optimizer_bytes(), out);
   }
   return out;
 }
@@ -243,7 +243,7 @@ std::vector<Keeping::Update> Keeping::updates() const {
   };
   for (std::size_t c = 0; c < classes_.size(); ++c) {
     const Class& one = classes_[c];
-    add(one.optimizer_held, one.copies, count[c] * (narrow_ ? 12 : 8));
+    add(one.optimizer_held, one.copies, count[c] * optimizer_bytes());
     add(one.compute_held, one.compute_copies,
         count[c] * element_bytes(StateKind::compute));
   }

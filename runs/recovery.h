@@ -68,6 +68,8 @@ class Keeping {
   bool narrow() const { return narrow_; }
   /// Of an element of a kind; 0 for a master that does not exist.
   std::int64_t element_bytes(StateKind kind) const;
+  /// Of an element in all of the optimizer's tensors.
+  std::int64_t optimizer_bytes() const { return narrow_ ? 12 : 8; }
   kernels::DType dtype() const { return dtype_; }
   /// Of an element of a gradient.
   std::int64_t gradient_bytes() const {

@@ -147,10 +147,41 @@ Result<void> verify(Recovery& recovery) {
   return {};
 }
 
+/// Bytes by device that stay where they are.
+std::vector<std::int64_t> staying(const Keeping& before, const Keeping& after,
+                                  std::size_t devices) {
+  std::map<std::pair<std::size_t, std::size_t>, std::int64_t> pairs;
+  for (std::size_t p = 0; p < before.parameters(); ++p) {
+    ++pairs[{before.class_of(p), after.class_of(p)}];
+  }
+  std::vector<std::int64_t> out(devices, 0);
+  const auto add = [&](const Layout& old, const Layout& fresh,
+                       std::int64_t bytes) {
+    std::map<DeviceId, const Held*> mine;
+    for (const Held& held : old) mine[held.device] = &held;
+    for (const Held& held : fresh) {
+      const auto same = mine.find(held.device);
+      if (same == mine.end()) continue;
+      out[held.device.at()] += reshard::elements(reshard::overlaps(
+                                   same->second->boxes, held.boxes)) *
+                               bytes;
+    }
+  };
+  for (const auto& [pair, count] : pairs) {
+    const Keeping::Class& b = before.classes()[pair.first];
+    const Keeping::Class& a = after.classes()[pair.second];
+    add(b.compute_held, a.compute_held,
+        count * before.element_bytes(StateKind::compute));
+    add(b.optimizer_held, a.optimizer_held, count * before.optimizer_bytes());
+  }
+  return out;
+}
+
 void reckon_peak(const Keeping& before, const Keeping& after, bool keeps_old,
                  const clusters::Cluster& cluster, Recovery& out) {
   const auto old = before.bytes_by_device();
   const auto fresh = after.bytes_by_device();
+  const auto stays = staying(before, after, old.size());
   std::vector<std::int64_t> packed(old.size(), 0);
   for (const reshard::Bucket& bucket : out.plan.buckets) {
     std::vector<std::int64_t> now(old.size(), 0);
@@ -165,7 +196,8 @@ void reckon_peak(const Keeping& before, const Keeping& after, bool keeps_old,
   }
   for (std::size_t d = 0; d < old.size(); ++d) {
     if (fresh[d] == 0 && packed[d] == 0) continue;  // gone, or not concerned
-    const std::int64_t here = (keeps_old ? old[d] : 0) + fresh[d] + packed[d];
+    const std::int64_t here =
+        (keeps_old ? old[d] - stays[d] : 0) + fresh[d] + packed[d];
     const auto id = make_id<DeviceId>(d);
     if (here > out.peak.v) {
       out.peak.v = here;

@@ -31,7 +31,8 @@ struct Recovery {
   Time load;     ///< reading it
   Time copying;  ///< the new strategy's copies for peers, made anew
   Bytes copied;
-  /// Most on one device, of old state, new state and what is packed.
+  /// Most on one device, of old state, new state (once where they are the
+  /// same) and what is packed.
   Bytes peak;
   DeviceId fullest;
   bool out_of_memory = false;  ///< the peak is more than a device has

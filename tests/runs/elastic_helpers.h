@@ -1,0 +1,147 @@
+// What the tests of elastic runs share: small random strategies and traces,
+// and a machine whose step times are given.
+#pragma once
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <map>
+#include <numeric>
+#include <random>
+#include <string>
+
+#include "runs/elastic_run.h"
+#include "strategy/load.h"
+
+namespace troupe::runs {
+
+/// Small random numbers, the same on every machine.
+class Dice {
+ public:
+  explicit Dice(std::uint64_t seed) : engine_(seed) {}
+  int below(int n) {
+    return static_cast<int>(engine_() % static_cast<std::uint64_t>(n));
+  }
+  bool one_in(int n) { return below(n) == 0; }
+  template <typename T>
+  void shuffle(std::vector<T>& list) {
+    for (std::size_t i = list.size(); i > 1; --i) {
+      std::swap(list[i - 1],
+                list[static_cast<std::size_t>(below(static_cast<int>(i)))]);
+    }
+  }
+
+ private:
+  std::mt19937_64 engine_;
+};
+
+inline constexpr int kLayers = 4;
+/// Odd sizes, so that nothing divides evenly; tables small enough to look at
+/// every element.
+inline constexpr const char* kModel =
+    R"({"format": "troupe.model/1", "name": "tiny", "layers": 4, "hidden": 24,
+        "heads": 4, "kv_heads": 2, "head_dim": 3, "ffn": 20, "vocab": 37,
+        "seq_len": 64, "tied_embeddings": %TIED%})";
+inline constexpr const char* kCluster =
+    "4 x h100-sxm per node, 400 Gbit/s per GPU, 4 nodes";
+inline constexpr int kDevices = 16;
+
+inline std::string model_text(bool tied) {
+  std::string text = kModel;
+  text.replace(text.find("%TIED%"), 6, tied ? "true" : "false");
+  return text;
+}
+
+/// "pipelines": random stages on random devices of `devices`; empty when
+/// there are too few.
+inline std::string random_pipelines(Dice& dice, std::vector<int> devices,
+                                    int most_pipelines = 3) {
+  dice.shuffle(devices);
+  std::size_t next = 0;
+  std::string out;
+  const int pipelines = 1 + dice.below(most_pipelines);
+  for (int p = 0; p < pipelines; ++p) {
+    std::string stages;
+    for (int layer = 0; layer < kLayers;) {
+      const int layers =
+          layer + 1 == kLayers ? 1 : 1 + dice.below(kLayers - layer);
+      std::size_t tp = std::size_t{1} << dice.below(3);
+      while (tp > 1 && next + tp > devices.size()) tp /= 2;
+      if (next + tp > devices.size()) break;
+      std::vector<int> mine(
+          devices.begin() + static_cast<std::ptrdiff_t>(next),
+          devices.begin() + static_cast<std::ptrdiff_t>(next + tp));
+      next += tp;
+      stages += fmt::format(R"({}{{"devices": [{}], "layers": {}}})",
+                            stages.empty() ? "" : ", ", fmt::join(mine, ", "),
+                            layers);
+      layer += layers;
+      if (layer == kLayers) {
+        out += fmt::format(R"({}{{"micro_batches": {}, "stages": [{}]}})",
+                           out.empty() ? "" : ", ", 1 + dice.below(4), stages);
+      }
+    }
+  }
+  return out;
+}
+
+struct Small {
+  Candidate candidate;
+  models::Model model;
+  clusters::Cluster cluster;
+};
+
+inline Small small_of(const std::string& pipelines, int zero, bool tied,
+                      const std::string& dtype, bool sequence_parallel) {
+  const std::string text = fmt::format(
+      R"({{"format": "troupe.strategy/1", "zero": {}, "dtype": "{}",
+           "sequence_parallel": {}, "model": {}, "cluster": "{}",
+           "pipelines": [{}]}})",
+      zero, dtype, sequence_parallel, model_text(tied), kCluster, pipelines);
+  const auto plan = strategy::load_plan_text(text, "s.json", {});
+  EXPECT_TRUE(plan) << (plan ? "" : plan.error().message) << text;
+  Small out;
+  if (!plan) return out;
+  out.candidate.name = "s";
+  out.candidate.strategy = plan->strategy;
+  out.candidate.devices = strategy::used_devices(plan->strategy.phases[0]);
+  out.model = plan->model;
+  out.cluster = plan->cluster;
+  return out;
+}
+
+inline std::vector<int> all_devices() {
+  std::vector<int> out(kDevices);
+  std::iota(out.begin(), out.end(), 0);
+  return out;
+}
+
+/// Steps of the length that `seconds_of` names for a strategy, times the
+/// slowest factor of its devices; 1000 tokens each.
+inline Machinery fake(std::map<std::string, double> seconds_of,
+                      double fallback = 10) {
+  return {
+      .step = [seconds_of, fallback](
+                  const Candidate& c, const clusters::Cluster&,
+                  const Condition& condition) -> Result<StepPerformance> {
+        const auto known = seconds_of.find(c.name);
+        double s = known == seconds_of.end() ? fallback : known->second;
+        double slowest = 1;
+        for (const DeviceId d : c.devices) {
+          slowest = std::max(slowest, condition.device_slower[d.at()]);
+        }
+        return StepPerformance{.step = seconds(s * slowest),
+                               .tokens = 1000,
+                               .model_flops = 1e12,
+                               .mfu = 0.5,
+                               .out_of_memory = false,
+                               .memory = {}};
+      },
+      .rates = [](const clusters::Cluster& cluster) -> Result<reshard::Rates> {
+        return reshard::rates_of(cluster);
+      }};
+}
+
+}  // namespace troupe::runs
