@@ -54,8 +54,8 @@ inline std::string model_text(bool tied) {
   return text;
 }
 
-/// "pipelines": random stages on random devices of `devices`; empty when
-/// there are too few.
+/// "pipelines": random stages on random devices of `devices`, at least one
+/// pipeline; empty without devices.
 inline std::string random_pipelines(Dice& dice, std::vector<int> devices,
                                     int most_pipelines = 3) {
   dice.shuffle(devices);
@@ -84,6 +84,10 @@ inline std::string random_pipelines(Dice& dice, std::vector<int> devices,
       }
     }
   }
+  if (out.empty() && !devices.empty()) {
+    out = fmt::format(R"({{"stages": [{{"devices": [{}], "layers": {}}}]}})",
+                      devices[0], kLayers);
+  }
   return out;
 }
 
@@ -95,6 +99,7 @@ struct Small {
 
 inline Small small_of(const std::string& pipelines, int zero, bool tied,
                       const std::string& dtype, bool sequence_parallel) {
+  if (pipelines.empty()) return {};
   const std::string text = fmt::format(
       R"({{"format": "troupe.strategy/1", "zero": {}, "dtype": "{}",
            "sequence_parallel": {}, "model": {}, "cluster": "{}",
