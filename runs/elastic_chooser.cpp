@@ -55,26 +55,33 @@ Result<StepPerformance> Chooser::performance_of(const Candidate& candidate) {
   return performance;
 }
 
-Result<Considered> Chooser::consider(const Candidate& candidate) {
+const Keeping& Chooser::keeping_of(const Candidate& candidate) {
+  const auto known = keepings_.find(&candidate);
+  if (known != keepings_.end()) return known->second;
+  return keepings_
+      .try_emplace(&candidate, candidate, parameters_, trace_.model,
+                   trace_.cluster, peers_)
+      .first->second;
+}
+
+Result<Considered> Chooser::look_at(const Candidate& candidate) {
   Considered out;
   out.candidate = &candidate;
   TRY(out.performance, performance_of(candidate));
-  auto at = keepings_.find(&candidate);
-  if (at == keepings_.end()) {
-    at = keepings_
-             .try_emplace(&candidate, candidate, parameters_, trace_.model,
-                          trace_.cluster, peers_)
-             .first;
-  }
-  out.keeping = &at->second;
-  if (peers_ > 0) out.copying = copy_time(*out.keeping, *routes_);
   out.fits = !out.performance.out_of_memory;
-  if (peers_ > 0 && out.fits) {
-    const auto copies = out.keeping->copies_by_device();
-    for (const DeviceMemory& m : out.performance.memory) {
-      if (m.peak.v + copies[m.device.at()] > m.limit.v) out.fits = false;
-    }
+  if (peers_ == 0) return out;
+  out.keeping = &keeping_of(candidate);
+  out.copying = copy_time(*out.keeping, *routes_);
+  const auto copies = out.keeping->copies_by_device();
+  for (const DeviceMemory& m : out.performance.memory) {
+    if (m.peak.v + copies[m.device.at()] > m.limit.v) out.fits = false;
   }
+  return out;
+}
+
+Result<Considered> Chooser::consider(const Candidate& candidate) {
+  TRY(Considered out, look_at(candidate));
+  out.keeping = &keeping_of(candidate);
   return out;
 }
 
@@ -83,11 +90,12 @@ Result<std::optional<Considered>> Chooser::best_of(
   std::optional<Considered> best;
   for (const Candidate* candidate : list) {
     if (!present(*candidate)) continue;
-    TRY(Considered one, consider(*candidate));
+    TRY(Considered one, look_at(*candidate));
     if (!one.fits) continue;
     if (!best || one.rate() > best->rate()) best = std::move(one);
     if (first) break;
   }
+  if (best) best->keeping = &keeping_of(*best->candidate);
   return best;
 }
 

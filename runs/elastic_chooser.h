@@ -13,7 +13,7 @@ namespace troupe::runs {
 /// A strategy with what it takes in the present condition.
 struct Considered {
   const Candidate* candidate = nullptr;
-  const Keeping* keeping = nullptr;
+  const Keeping* keeping = nullptr;  ///< null while others are considered too
   StepPerformance performance;
   Time copying;       ///< to peers, after each step
   bool fits = false;  ///< in memory, with the copies of peers
@@ -46,6 +46,7 @@ class Chooser {
   /// what the run began with, or null.
   Result<std::optional<Considered>> choose(int named,
                                            const Candidate* begun_with);
+  /// With what it keeps.
   Result<Considered> consider(const Candidate& candidate);
 
  private:
@@ -59,6 +60,9 @@ class Chooser {
       const std::vector<const Candidate*>& list, bool first);
   /// The same strategy as one that is kept already, or kept from now on.
   const Candidate* keep(Candidate candidate);
+  /// Without what it keeps, unless that is needed to know whether it fits.
+  Result<Considered> look_at(const Candidate& candidate);
+  const Keeping& keeping_of(const Candidate& candidate);
   Result<StepPerformance> performance_of(const Candidate& candidate);
 
   const Trace& trace_;

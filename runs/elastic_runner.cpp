@@ -91,6 +91,7 @@ void Runner::open_segment() {
   s.flops = running_.performance.model_flops;
   s.out_of_memory = !running_.fits;
   out_.segments.push_back(std::move(s));
+  segment_open_ = true;
   if (chooser_.peers() > 0) {
     for (const std::int64_t b : running_.keeping->copies_by_device()) {
       out_.copies.v = std::max(out_.copies.v, b);
@@ -101,7 +102,8 @@ void Runner::open_segment() {
 }
 
 void Runner::close_segment() {
-  if (!out_.segments.empty()) out_.segments.back().to = now_;
+  if (segment_open_) out_.segments.back().to = now_;
+  segment_open_ = false;
 }
 
 void Runner::spend(Time time) {

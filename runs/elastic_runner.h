@@ -80,6 +80,7 @@ class Runner {
   std::int64_t step_ = 0, checkpoint_step_ = 0;
   std::vector<Entry> ledger_;
   std::optional<Planned> planned_;
+  bool segment_open_ = false;
   int named_ = -1;
   /// Devices hold a later step than `step_`: a roll-back is under way.
   bool stale_ = false;

@@ -135,10 +135,11 @@ Result<void> add_changes(const Keeping& before, const Keeping& after,
 }
 
 Result<void> verify(Recovery& recovery) {
+  const auto transfers = reshard::transfers_by_tensor(recovery.plan);
   for (std::size_t t = 0; t < recovery.changes.size(); ++t) {
     TRY(const reshard::Plan one,
         reshard::plan_of(recovery.plan, recovery.changes,
-                         static_cast<std::int32_t>(t)));
+                         static_cast<std::int32_t>(t), transfers[t]));
     TRY(const auto wrong,
         reshard::wrong_with(one, reshard::source_of(recovery.changes[t])));
     check(wrong.empty(), wrong.empty() ? "" : wrong.front());
