@@ -107,16 +107,20 @@ const Candidate* Chooser::keep(Candidate candidate) {
   return &made_.back();
 }
 
+void Chooser::add_equal_pipelines(std::vector<const Candidate*>& list) {
+  const Candidate& like =
+      trace_.strategies[static_cast<std::size_t>(std::max(trace_.start, 0))];
+  for (Candidate& c :
+       equal_pipelines(like, trace_.model, trace_.cluster, usable_)) {
+    list.push_back(keep(std::move(c)));
+  }
+}
+
 Result<std::optional<Considered>> Chooser::choose(int named,
                                                   const Candidate* begun_with) {
   std::vector<const Candidate*> list;
   if (policy_ == Policy::restart) {
-    const Candidate& like =
-        trace_.strategies[static_cast<std::size_t>(std::max(trace_.start, 0))];
-    for (Candidate& c :
-         equal_pipelines(like, trace_.model, trace_.cluster, usable_)) {
-      list.push_back(keep(std::move(c)));
-    }
+    add_equal_pipelines(list);
     return best_of(list, false);
   }
   if (policy_ == Policy::drop && begun_with != nullptr) {
@@ -134,6 +138,7 @@ Result<std::optional<Considered>> Chooser::choose(int named,
     }
   }
   for (const Candidate& c : trace_.strategies) list.push_back(&c);
+  if (trace_.options.equal_pipelines) add_equal_pipelines(list);
   return best_of(list, trace_.options.choose == Choose::first);
 }
 

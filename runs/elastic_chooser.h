@@ -58,6 +58,7 @@ class Chooser {
 
   Result<std::optional<Considered>> best_of(
       const std::vector<const Candidate*>& list, bool first);
+  void add_equal_pipelines(std::vector<const Candidate*>& list);
   /// The same strategy as one that is kept already, or kept from now on.
   const Candidate* keep(Candidate candidate);
   /// Without what it keeps, unless that is needed to know whether it fits.

@@ -147,7 +147,8 @@ Json options_json(const Options& o) {
            {"restart_s", to_seconds(o.restart)},
            {"peers", o.peers},
            {"bucket_bytes", o.bucket.v},
-           {"choose", o.choose == Choose::first ? "first" : "fastest"}};
+           {"choose", o.choose == Choose::first ? "first" : "fastest"},
+           {"equal_pipelines", o.equal_pipelines}};
   if (!o.checkpoint) return out;
   out["checkpoint"] = {{"every_steps", o.checkpoint->every_steps},
                        {"write_gbytes_per_s", o.checkpoint->write.v / 1e9},

@@ -65,6 +65,9 @@ struct Options {
   int peers = 0;  ///< copies of every state on devices of other nodes
   Bytes bucket;   ///< most that a device packs at a time; 0: no limit
   Choose choose = Choose::fastest;
+  /// Besides the trace's strategies, every way of equal pipelines on the
+  /// devices there are may be chosen.
+  bool equal_pipelines = false;
 };
 
 struct Trace {

@@ -157,6 +157,7 @@ Options read_options(JsonObject& o) {
   out.peers = o.small("peers", {0, 8}, 0);
   out.bucket = {o.integer("bucket_bytes", {0, std::int64_t{1} << 50}, 0)};
   out.choose = o.choice<Choose>("choose", kChoices, Choose::fastest);
+  out.equal_pipelines = o.boolean("equal_pipelines", false);
   if (auto checkpoint = o.object("checkpoint", true)) {
     out.checkpoint = read_checkpoint(*checkpoint);
   }
