@@ -265,10 +265,16 @@ RC_GTEST_PROP(Recovery, PlansPassTheCheckerFromAnyLoss, ()) {
       plan_recovery(before, *survival, after, parameters, routes, options);
   RC_ASSERT(recovery.has_value());
   RC_ASSERT(recovery->verified == std::ssize(recovery->changes));
-  for (std::size_t t = 0; t < recovery->changes.size(); ++t) {
-    for (const reshard::Held& held : reshard::source_of(recovery->changes[t])) {
+  for (const reshard::TensorChange& change : recovery->changes) {
+    std::int64_t sources = 0, elements = 1;
+    for (const std::int64_t n : change.shape) elements *= n;
+    for (const reshard::Held& held : reshard::source_of(change)) {
       RC_ASSERT(!gone.contains(held.device));
+      sources += reshard::elements(held.boxes);
     }
+    // After a roll-back nothing of the survivors' later state is taken: each
+    // element has the one source that read it.
+    if (options.reading == Reading::everything) RC_ASSERT(sources == elements);
   }
   // A checkpoint of everything is 12 bytes a parameter, each read once.
   std::int64_t lost = 0, all = 0;
