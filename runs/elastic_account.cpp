@@ -6,8 +6,8 @@ std::string_view name_of(Account account) {
   switch (account) {
     case Account::useful:
       return "useful";
-    case Account::redone:
-      return "redone";
+    case Account::undone:
+      return "undone";
     case Account::cut:
       return "cut";
     case Account::redundancy:

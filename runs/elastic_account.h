@@ -13,7 +13,7 @@ namespace troupe::runs {
 
 enum class Account : std::uint8_t {
   useful,      ///< steps whose result lived to the end
-  redone,      ///< steps done a second time, since the first was lost
+  undone,      ///< steps whose result a loss took
   cut,         ///< the begun step that an event broke off
   redundancy,  ///< of steps: copies of optimizer shards for peers
   saving,      ///< steps waited for a checkpoint

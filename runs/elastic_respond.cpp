@@ -132,6 +132,14 @@ Result<void> Runner::finish() {
   return {};
 }
 
+Result<void> Runner::count_losses() {
+  const bool concerned = policy_ == Policy::restart || uses(running_, gone_);
+  if (stale_ || !concerned || out_.changes.empty()) return {};
+  TRY(const Survival left, survival_of(*running_.keeping, gone_));
+  if (policy_ == Policy::restart || !left.complete()) void_steps();
+  return {};
+}
+
 Result<void> Runner::decide() {
   if (policy_ == Policy::stop) {
     stop("it stops at the first loss", true);
@@ -192,6 +200,7 @@ Result<bool> Runner::prepare(const Considered& next) {
              ? "there is no checkpoint to start again from"
              : lost_state(left, chooser_.parameters()).message,
          true);
+    void_steps();
     left.compute.clear();
     left.optimizer.clear();
     change().survival = std::move(left);

@@ -114,7 +114,9 @@ struct Outcome {
 ///         the last finished step comes from survivors, or everything from
 ///         the last finished checkpoint when something is lost. A slow
 ///         device or link, or one that is back, is answered at the end of a
-///         step. Time is in whole picoseconds and every one is accounted for.
+///         step. A step lives when its result is on devices or in a checkpoint
+///         at the end of the run. Time is in whole picoseconds and every one is
+///         accounted for.
 /// Errors: of the machinery, and of planning. State that is lost without a
 ///         checkpoint is not an error: the run stops and says so.
 [[nodiscard]] Result<Outcome> run_trace(const Trace& trace, Policy policy,

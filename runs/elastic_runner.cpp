@@ -212,7 +212,7 @@ void Runner::void_steps() {
   for (const Entry& e : ledger_) {
     steps += e.steps;
     out_.wall[Account::useful] -= e.useful;
-    out_.wall[Account::redone] += e.useful;
+    out_.wall[Account::undone] += e.useful;
     out_.segments[e.segment].voided += e.steps;
   }
   ledger_.clear();
@@ -228,7 +228,10 @@ void Runner::stop(std::string why, bool for_good) {
   left_ = spent_ = {};
 }
 
-Outcome Runner::take() {
+Result<Outcome> Runner::take() {
+  if (activity_ != Activity::step && activity_ != Activity::save) {
+    TRY_DO(count_losses());
+  }
   if (activity_ == Activity::step) out_.wall[Account::cut] += spent_;
   close_segment();
   for (const Segment& s : out_.segments) {

@@ -52,7 +52,10 @@ class Runner {
   /// The plan of a change to `next`; false when the run cannot go on.
   Result<bool> prepare(const Considered& next);
   Result<void> arrive();
+  /// The steps since the checkpoint did not live.
   void void_steps();
+  /// At the end: whether what the last steps made is still anywhere.
+  Result<void> count_losses();
   void stop(std::string why, bool for_good);
   void open_segment();
   void close_segment();
@@ -63,7 +66,7 @@ class Runner {
     return activity_ != Activity::step && activity_ != Activity::save &&
            activity_ != Activity::stopped;
   }
-  Outcome take();
+  Result<Outcome> take();
 
   const Trace& trace_;
   Policy policy_;

@@ -6,7 +6,7 @@ import unittest
 from support import ROOT, CliTest
 
 CLUSTER = "4 x h100-sxm per node, 400 Gbit/s per GPU, 2 nodes"
-ACCOUNTS = ("useful", "redone", "cut", "redundancy", "saving", "detecting",
+ACCOUNTS = ("useful", "undone", "cut", "redundancy", "saving", "detecting",
             "restarting", "loading", "moving", "stopped")
 SHIPPED = sorted(p.stem for p in (ROOT / "examples/elastic").glob("*.json"))
 
