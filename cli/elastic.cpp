@@ -19,7 +19,7 @@ namespace {
 struct ElasticOptions {
   std::string trace, profiles, output, timeline;
   std::vector<std::string> set;
-  bool json = false;
+  bool json = false, alone = false;
 };
 
 /// One step of a candidate, simulated.
@@ -115,7 +115,7 @@ Result<int> elastic(const ElasticOptions& o) {
         return reshard::rates_of(cluster, *costs);
       }};
   TRY(const runs::Comparison comparison,
-      runs::compare_policies(trace, machinery));
+      runs::compare_policies(trace, machinery, !o.alone));
   const Json json = runs::to_json(trace, comparison);
   if (!o.output.empty()) TRY_DO(write_file(o.output, to_text(json) + "\n"));
   if (!o.timeline.empty()) TRY_DO(write_timeline(o.timeline, comparison));
@@ -150,6 +150,8 @@ void add_elastic(Commands& commands) {
                    "override a field before reading, e.g. --set "
                    "options.peers=1")
       ->take_all();
+  command->add_flag("--no-baselines", o->alone,
+                    "do not run what systems without elasticity would do");
   command->add_flag("--json", o->json, "print one JSON object");
   commands.run(command, [o] { return elastic(*o); });
 }

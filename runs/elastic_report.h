@@ -19,11 +19,12 @@ struct Comparison {
 /// bucket each; by SenderRule. Empty when no change was compared.
 std::vector<Time> sender_totals(const Outcome& outcome);
 
-/// Runs the trace as it is and under each baseline.
+/// Runs the trace as it is and, with `baselines`, under each of them.
 ///
 /// Errors: as `run_trace`.
 [[nodiscard]] Result<Comparison> compare_policies(const Trace& trace,
-                                                  const Machinery& machinery);
+                                                  const Machinery& machinery,
+                                                  bool baselines = true);
 
 /// "troupe.elastic/1" of FORMAT.md.
 Json to_json(const Trace& trace, const Comparison& comparison);

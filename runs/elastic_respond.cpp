@@ -186,9 +186,7 @@ Result<bool> Runner::prepare(const Considered& next) {
   options.checkpoint = trace_.options.checkpoint;
   options.bucket = trace_.options.bucket;
   options.compare = policy_ == Policy::elastic;
-  if (policy_ == Policy::restart) {
-    options.reading = Reading::everything;
-  } else if (stale_) {
+  if (policy_ == Policy::restart || stale_) {
     options.reading = Reading::everything;
   } else if (!left.complete()) {
     options.reading =
@@ -213,6 +211,11 @@ Result<bool> Runner::prepare(const Considered& next) {
   TRY(recovery_,
       plan_recovery(*running_.keeping, left, *next.keeping,
                     chooser_.parameters(), chooser_.routes(), options));
+  record(next, std::move(left), reads);
+  return true;
+}
+
+void Runner::record(const Considered& next, Survival left, bool reads) {
   Change& c = change();
   c.to = next.candidate->name;
   c.from_checkpoint = reads;
@@ -240,7 +243,6 @@ Result<bool> Runner::prepare(const Considered& next) {
         "must be freed on the way and another loss then ends the run",
         c.from, c.to, human(c.peak), c.fullest.v));
   }
-  return true;
 }
 
 Result<void> Runner::arrive() {

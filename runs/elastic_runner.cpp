@@ -10,6 +10,9 @@
 namespace troupe::runs {
 namespace {
 
+/// Between them the clock jumps, so that they are what a long run costs.
+constexpr std::int64_t kMostSaves = 10'000'000;
+
 /// Dense peak of the devices that can be used, FLOP/s.
 double peak_of(const clusters::Cluster& cluster,
                const std::vector<DeviceId>& devices, kernels::DType dtype) {
@@ -153,6 +156,12 @@ Result<void> Runner::advance(Time until) {
 Result<void> Runner::begin_step(Time until) {
   if (planned_ && !planned_->after_save && now_ >= planned_->due) {
     return begin_planned();
+  }
+  if (out_.saves >= kMostSaves) {
+    return fail(Fault::input,
+                fmt::format("more than {} checkpoints in {}; give a larger "
+                            "\"every_steps\"",
+                            kMostSaves, human(now_)));
   }
   const Time one = running_.step();
   std::int64_t steps = (until - now_).v / one.v;

@@ -51,6 +51,8 @@ class Runner {
   Result<void> begin_planned();
   /// The plan of a change to `next`; false when the run cannot go on.
   Result<bool> prepare(const Considered& next);
+  /// What `recovery_` does, for the report.
+  void record(const Considered& next, Survival left, bool reads);
   Result<void> arrive();
   /// The steps since the checkpoint did not live.
   void void_steps();

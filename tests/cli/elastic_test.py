@@ -211,6 +211,13 @@ class Elastic(CliTest):
                         visit(one, key)
         visit(out, "")
 
+    def test_baselines_may_be_left_out(self):
+        path = self.write("trace.json", trace([LOSS], options=CHECKPOINT))
+        with_them = self.json_of("elastic", path)
+        alone = self.json_of("elastic", path, "--no-baselines")
+        self.assertEqual(alone["baselines"], [])
+        self.assertEqual({**with_them, "baselines": []}, alone)
+
     def test_output_files(self):
         path = self.write("trace.json", trace([LOSS]))
         said = self.run_troupe("elastic", path, "-o", "out.json", "--trace",

@@ -125,6 +125,28 @@ class Mutation(CliTest):
         document = json.loads((self.home / "schedule.json").read_text())
         self.mutate("schedule.json", document, [["check", "FILE"]])
 
+    def test_traces(self):
+        self.mutate("trace.json", {
+            "format": "troupe.trace/1", "model": "gpt2-345m",
+            "cluster": "4 x h100-sxm per node, 400 Gbit/s per GPU, 2 nodes",
+            "until_s": 60, "start": "two", "absent": "6",
+            "options": {"peers": 1, "detection_s": 2, "regroup_s": 3,
+                        "bucket_bytes": 1 << 28, "choose": "first",
+                        "checkpoint": {"every_steps": 20, "latency_s": 0.5,
+                                       "write_gbytes_per_s": 10}},
+            "strategies": [
+                {"name": "two", "strategy": {
+                    "dp": 2, "tp": 2, "zero": 1, "global_batch": 16}},
+                {"name": "one", "devices": "4-5", "strategy": {
+                    "tp": 2, "zero": 1, "micro_batches": 16}}],
+            "events": [
+                {"at_s": 10, "kind": "slowed", "devices": [0, 1],
+                 "links": "node1/nic0", "factor": 2},
+                {"at_s": 20, "kind": "lost", "nodes": ["node0"],
+                 "name": "fire", "strategy": "one"},
+                {"at_s": 40, "kind": "back", "devices": "0-3,6"}]},
+            [["elastic", "FILE"]])
+
     def test_measurements(self):
         self.mutate("lab.csv", CSV, [
             ["ingest", "FILE", "--profiles", "lab.db"]], whole_json=False)

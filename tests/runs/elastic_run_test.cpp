@@ -270,6 +270,15 @@ TEST(ElasticRun, StartsAgainWithEqualPipelines) {
   EXPECT_EQ(o.wall.total(), seconds(400));
 }
 
+TEST(ElasticRun, RefusesEndlessSaving) {
+  const Trace trace = trace_of(trace_text(
+      R"("checkpoint": {"every_steps": 1, "write_gbytes_per_s": 1e9})", "", 1,
+      5e6));
+  const auto out = run_trace(trace, Policy::stop, fake({{"wide", 1e-3}}));
+  ASSERT_FALSE(out);
+  EXPECT_THAT(out.error().message, HasSubstr("every_steps"));
+}
+
 TEST(ElasticRun, IgnoresTheLossOfAnIdleDevice) {
   const Trace trace = trace_of(trace_text(
       "", R"({"at_s": 95, "kind": "lost", "devices": "12-15"})", 1, 100));
