@@ -162,6 +162,7 @@ Result<void> Runner::decide() {
 }
 
 Result<void> Runner::begin_planned() {
+  if (!planned_) return {};
   const Planned planned = *planned_;
   planned_.reset();
   TRY(const auto next, chooser_.choose(named_, begun_with_));
@@ -246,6 +247,7 @@ void Runner::record(const Considered& next, Survival left, bool reads) {
 }
 
 Result<void> Runner::arrive() {
+  if (!next_) return {};
   change().finished = true;
   stale_ = false;
   TRY(running_, chooser_.consider(*next_->candidate));

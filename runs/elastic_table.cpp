@@ -1,6 +1,6 @@
 #include <fmt/format.h>
 
-#include <algorithm>
+#include <cmath>
 
 #include "base/text.h"
 #include "runs/elastic_report.h"
@@ -14,7 +14,7 @@ using reshard::SenderRule;
 std::string clock(Time t) {
   const double s = to_seconds(t);
   if (s < 100) return fmt::format("{:.1f} s", s);
-  const auto whole = static_cast<std::int64_t>(s + 0.5);
+  const auto whole = std::llround(s);
   if (whole < 3600) return fmt::format("{}m {:02}s", whole / 60, whole % 60);
   return fmt::format("{}h {:02}m {:02}s", whole / 3600, whole / 60 % 60,
                      whole % 60);

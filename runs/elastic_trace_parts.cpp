@@ -105,7 +105,7 @@ bool same_model(models::Model a, models::Model b) {
 
 std::string candidate_name(const Entry& entry, const strategy::Plan& plan,
                            const strategy::Phase& phase) {
-  const std::string base = entry.name.empty() ? plan.strategy.name : entry.name;
+  std::string base = entry.name.empty() ? plan.strategy.name : entry.name;
   if (plan.strategy.phases.size() == 1 || !entry.phase.empty()) return base;
   return base + "/" + phase.name;
 }

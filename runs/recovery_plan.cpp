@@ -15,7 +15,6 @@ namespace {
 using reshard::Cells;
 using reshard::Held;
 using reshard::Holders;
-using reshard::TensorChange;
 
 /// Every element of `boxes` (of everything when it is null) given to one of
 /// its holders in `wanted`; `turn` of `turns` says to which.
@@ -97,8 +96,8 @@ class Sources {
                 all ? nullptr : &lost, dimensions, turn, turns));
     Source out;
     out.read = cast ? 0 : elements_of(read);
-    static const Layout kNobody;
-    const Layout* both[] = {all ? &kNobody : &survivors, &read};
+    static const Layout nobody;
+    const Layout* both[] = {all ? &nobody : &survivors, &read};
     TRY(Layout held, union_of(both, dimensions));
     out.held = std::make_shared<const Layout>(std::move(held));
     return out;

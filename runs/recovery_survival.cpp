@@ -47,12 +47,12 @@ std::vector<DeviceId> devices_at(const Holders& holders, const Layout& layout,
 
 Result<ClassFate> fate_of(const Sources& from, std::size_t dimensions,
                           const std::set<DeviceId>& gone) {
-  static const Layout kNobody;
+  static const Layout nobody;
   const Layout own = without(from.own, gone);
   const Layout copies = without(from.copies, gone);
-  const Layout masters = without(from.masters ? *from.masters : kNobody, gone);
+  const Layout masters = without(from.masters ? *from.masters : nobody, gone);
   const Layout peers =
-      without(from.master_copies ? *from.master_copies : kNobody, gone);
+      without(from.master_copies ? *from.master_copies : nobody, gone);
   const std::array<const Layout*, 5> all{&from.own, &own, &copies, &masters,
                                          &peers};
   TRY(const Cells cells, Cells::of(all, dimensions));
