@@ -27,6 +27,14 @@ inline constexpr std::size_t kAccounts = 10;
 
 std::string_view name_of(Account account);
 
+/// The longest that anything of a run takes, far below where sums of
+/// picoseconds overflow (106 days): longer than any run (`kMostSeconds`).
+inline constexpr Time kLongest{std::int64_t{31} * 86400 * 1'000'000'000'000};
+/// `time`, at most kLongest; a sum that overflowed counts as that.
+constexpr Time bounded(Time time) {
+  return time.v < 0 || time > kLongest ? kLongest : time;
+}
+
 /// Time by account.
 struct WallTime {
   std::array<Time, kAccounts> at{};

@@ -51,6 +51,7 @@ Result<StepPerformance> Chooser::performance_of(const Candidate& candidate) {
                     "needs steps that take time",
                     candidate.name, performance.step.v, performance.tokens));
   }
+  performance.step = bounded(performance.step);
   known_.push_back({&candidate, condition_, performance});
   return performance;
 }
@@ -71,7 +72,7 @@ Result<Considered> Chooser::look_at(const Candidate& candidate) {
   out.fits = !out.performance.out_of_memory;
   if (peers_ == 0) return out;
   out.keeping = &keeping_of(candidate);
-  out.copying = copy_time(*out.keeping, *routes_);
+  out.copying = bounded(copy_time(*out.keeping, *routes_));
   const auto copies = out.keeping->copies_by_device();
   for (const DeviceMemory& m : out.performance.memory) {
     if (m.peak.v + copies[m.device.at()] > m.limit.v) out.fits = false;

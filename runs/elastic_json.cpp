@@ -96,6 +96,7 @@ Json change_json(const Change& c,
   out["read_bytes"] = c.read.v;
   out["copied_bytes"] = c.copied.v;
   out["messages"] = c.messages;
+  out["packed_bytes"] = c.packed.v;
   out["peak_bytes"] = c.peak.v;
   out["peak_device"] = c.fullest.v;
   out["out_of_memory"] = c.out_of_memory;

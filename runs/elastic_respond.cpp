@@ -226,6 +226,7 @@ void Runner::record(const Considered& next, Survival left, bool reads) {
   c.moved = recovery_.plan.moved;
   c.read = recovery_.read;
   c.copied = recovery_.copied;
+  c.packed = recovery_.plan.peak;
   c.peak = recovery_.peak;
   c.fullest = recovery_.fullest;
   c.out_of_memory = recovery_.out_of_memory;

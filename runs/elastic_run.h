@@ -76,7 +76,9 @@ struct Change {
   Survival survival;      ///< of the state before; empty lists of holders
   WallTime wall;          ///< detecting to moving
   /// The exchange between devices.
-  Bytes moved, read, copied, peak;
+  Bytes moved, read, copied;
+  Bytes packed;  ///< most packed and received on one device at a time
+  Bytes peak;    ///< with old and new state
   DeviceId fullest;
   bool out_of_memory = false;
   std::int64_t messages = 0;

@@ -70,7 +70,7 @@ Result<void> Runner::begin() {
       state.v += k.of(p).elements() * 12;
     }
     out_.save = trace_.options.checkpoint->latency +
-                state / trace_.options.checkpoint->write;
+                bounded(state / trace_.options.checkpoint->write);
   }
   open_segment();
   return {};
@@ -78,7 +78,7 @@ Result<void> Runner::begin() {
 
 void Runner::start(Activity activity, Time length) {
   activity_ = activity;
-  left_ = length;
+  left_ = bounded(length);
   spent_ = {};
 }
 

@@ -84,7 +84,7 @@ struct Trace {
 };
 
 /// Longest run; far below where picoseconds overflow.
-inline constexpr double kMostSeconds = 60.0 * 86400;
+inline constexpr double kMostSeconds = 30.0 * 86400;
 
 /// Fields set before anything is read: {"options.peers", "1"}.
 using Overrides = std::vector<std::pair<std::string, std::string>>;

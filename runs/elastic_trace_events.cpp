@@ -125,7 +125,7 @@ Event read_event(JsonObject& o, const Trace& trace,
   add_links(o, trace.cluster, event, what);
   event.what = join(what);
   if (event.kind == EventKind::slowed) {
-    event.factor = o.real("factor", {1, 1e6});
+    event.factor = o.real("factor", {1, 1e4});
   }
   if (what.empty() && o.findings().ok()) {
     o.findings().error(o.where(),

@@ -99,7 +99,6 @@ bool renumber(strategy::Phase& phase, const strategy::Plan& plan,
 bool same_model(models::Model a, models::Model b) {
   a.name = b.name = a.source = b.source = "";
   a.seq_len = b.seq_len = 0;
-  a.max_positions = b.max_positions = 0;
   return a == b;
 }
 

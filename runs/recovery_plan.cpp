@@ -8,6 +8,7 @@
 #include "base/text.h"
 #include "reshard/cells.h"
 #include "reshard/verify.h"
+#include "runs/elastic_account.h"
 
 namespace troupe::runs {
 namespace {
@@ -254,10 +255,11 @@ Result<Recovery> plan_recovery(const Keeping& before, const Survival& left,
   TRY(out.plan, reshard::plan_switch(out.changes, routes, how));
   if (options.verify) TRY_DO(verify(out));
   if (out.read.v > 0 && options.checkpoint) {
-    out.load =
-        options.checkpoint->latency + out.read / options.checkpoint->read;
+    out.load = options.checkpoint->latency +
+               bounded(out.read / options.checkpoint->read);
   }
-  out.copying = copy_time(after, routes);
+  out.copying = bounded(copy_time(after, routes));
+  out.plan.predicted = bounded(out.plan.predicted);
   for (const Keeping::Update& u : after.updates()) out.copied.v += u.bytes;
   reckon_peak(before, after, options.reading != Reading::everything,
               routes.cluster(), out);

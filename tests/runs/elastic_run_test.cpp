@@ -270,10 +270,25 @@ TEST(ElasticRun, StartsAgainWithEqualPipelines) {
   EXPECT_EQ(o.wall.total(), seconds(400));
 }
 
+// Rates so low that a load would outlast time itself: it never ends.
+TEST(ElasticRun, EndsWhenSomethingTakesForever) {
+  const Trace trace = trace_of(trace_text(
+      R"("peers": 1, "checkpoint": {"every_steps": 3, "latency_s": 86400,
+                                    "write_gbytes_per_s": 1e-6})",
+      R"({"at_s": 97, "kind": "lost", "devices": "0-5"})", 1, 2e6,
+      R"(, {"name": "third", "strategy": {"zero": 1, "pipelines": [
+             {"stages": [{"devices": "8", "layers": 4}]}]}})"));
+  const Outcome o = outcome_of(trace, Policy::elastic, kTen);
+  EXPECT_EQ(o.wall.total(), seconds(2e6));
+  const Outcome slow = outcome_of(trace, Policy::elastic, fake({}, 9e6));
+  EXPECT_EQ(slow.wall.total(), seconds(2e6));
+  EXPECT_EQ(slow.steps, 0);
+}
+
 TEST(ElasticRun, RefusesEndlessSaving) {
   const Trace trace = trace_of(trace_text(
       R"("checkpoint": {"every_steps": 1, "write_gbytes_per_s": 1e9})", "", 1,
-      5e6));
+      2e6));
   const auto out = run_trace(trace, Policy::stop, fake({{"wide", 1e-3}}));
   ASSERT_FALSE(out);
   EXPECT_THAT(out.error().message, HasSubstr("every_steps"));
