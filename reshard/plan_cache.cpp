@@ -314,6 +314,11 @@ std::string switch_key(std::span<const TensorChange> changes,
     put(out, change.destination);
     out.each(change.shape, [&](std::int64_t n) { out.put(n); });
     out.put(static_cast<std::int64_t>(change.dtype));
+    if (!change.held) return;
+    out.each(*change.held, [&](const Held& held) {
+      out.put(std::int64_t{held.device.v});
+      out.each(held.boxes, [&](const Box& box) { put(out, box); });
+    });
   });
   return troupe::content_hash(out.take());
 }

@@ -398,28 +398,9 @@ Result<SwitchPlan> plan_switch(std::span<const TensorChange> changes,
   return plan;
 }
 
-std::vector<std::vector<std::size_t>> transfers_by_tensor(
-    const SwitchPlan& plan) {
-  std::vector<std::vector<std::size_t>> out(plan.class_of.size());
-  for (std::size_t i = 0; i < plan.transfers.size(); ++i) {
-    out[static_cast<std::size_t>(plan.transfers[i].tensor)].push_back(i);
-  }
-  return out;
-}
-
 Result<Plan> plan_of(const SwitchPlan& plan,
                      std::span<const TensorChange> changes,
                      std::int32_t tensor) {
-  std::vector<std::size_t> own;
-  for (std::size_t i = 0; i < plan.transfers.size(); ++i) {
-    if (plan.transfers[i].tensor == tensor) own.push_back(i);
-  }
-  return plan_of(plan, changes, tensor, own);
-}
-
-Result<Plan> plan_of(const SwitchPlan& plan,
-                     std::span<const TensorChange> changes, std::int32_t tensor,
-                     std::span<const std::size_t> transfers) {
   const TensorChange& change = changes[static_cast<std::size_t>(tensor)];
   TRY(const auto problem,
       Problem::of(source_of(change),
@@ -430,8 +411,8 @@ Result<Plan> plan_of(const SwitchPlan& plan,
   Step step;
   step.operation = Operation::batched_send_receive;
   step.copies = kept(*problem);
-  for (const std::size_t i : transfers) {
-    const Transfer& t = plan.transfers[i];
+  for (const Transfer& t : plan.transfers) {
+    if (t.tensor != tensor) continue;
     step.messages.push_back(
         {t.from, t.to, kSource, kDestination, plan.box_of(t)});
   }

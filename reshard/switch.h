@@ -106,19 +106,9 @@ inline constexpr std::int64_t kMostBuckets = 1024;
     std::span<const TensorChange> changes, const Routes& routes,
     const SwitchOptions& options = {});
 
-/// Positions of each tensor's transfers, by tensor, ascending.
-std::vector<std::vector<std::size_t>> transfers_by_tensor(
-    const SwitchPlan& plan);
-
 /// What a switch does with one tensor, as a plan of its own for the checker.
-/// `transfers` are the positions of its own, where many tensors are asked for;
-/// else all are looked through.
 ///
 /// Errors: as `plan_switch`.
-[[nodiscard]] Result<Plan> plan_of(const SwitchPlan& plan,
-                                   std::span<const TensorChange> changes,
-                                   std::int32_t tensor,
-                                   std::span<const std::size_t> transfers);
 Result<Plan> plan_of(const SwitchPlan& plan,
                      std::span<const TensorChange> changes,
                      std::int32_t tensor);

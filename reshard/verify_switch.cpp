@@ -83,7 +83,7 @@ Result<std::vector<std::string>> wrong_with(
     alone[t].class_of = {0};
     for (Transfer& transfer : alone[t].transfers) transfer.tensor = 0;
     TRY(const Plan one, plan_of(alone[t], changes.subspan(t, 1), 0));
-    TRY(const auto problems, wrong_with(one));
+    TRY(const auto problems, wrong_with(one, source_of(changes[t])));
     for (const std::string& problem : problems) {
       wrong.push_back(changes[t].name + ": " + problem);
     }
