@@ -10,6 +10,7 @@
 #include "cli/options.h"
 #include "cli/say.h"
 #include "results/store.h"
+#include "strategy/device_set.h"
 
 namespace troupe::cli {
 namespace {
@@ -17,7 +18,7 @@ namespace {
 struct Options {
   StrategyOptions source;
   EmulationRequest request;
-  std::vector<std::string> then;
+  std::vector<std::string> then, lose;
   std::string phase, precision = "fp64", clock;
   std::string results;
   bool json = false, no_store = false;
@@ -30,6 +31,8 @@ void add_options(CLI::App& command, Options& o) {
   command.add_option("--then", o.then,
                      "Strategies (of the same model and cluster) that follow, "
                      "--steps steps each");
+  command.add_option("--lose", o.lose,
+                     "Devices that are lost before each --then: 31, 24-30");
   command.add_flag("--shrink", o.request.shrink,
                    "A small model of the same structure");
   command.add_option("--steps", o.request.steps, "Training steps")
@@ -146,6 +149,23 @@ Result<void> check_same_job(const strategy::Plan& plan,
                           plan.model.name, plan.cluster.name));
 }
 
+/// The devices of "24-30"; the strategy that follows must do without them.
+Result<std::vector<clusters::DeviceId>> lost_devices(
+    const std::string& text, const strategy::Plan& next) {
+  Findings findings;
+  const strategy::DeviceSet set =
+      strategy::parse_devices(text, "--lose", findings);
+  if (!findings.ok()) return fail(findings.to_error());
+  for (const strategy::Phase& phase : next.strategy.phases) {
+    for (const clusters::DeviceId used : strategy::used_devices(phase)) {
+      if (std::ranges::find(set.devices, used) == set.devices.end()) continue;
+      return fail(Fault::input, fmt::format("--lose {}: {} uses device {}",
+                                            text, next.strategy.name, used.v));
+    }
+  }
+  return set.devices;
+}
+
 /// Keeps the step beside simulated ones, for `troupe compare`.
 Result<void> keep(const Options& o, results::RunResult& run) {
   run.command = {"emulate", o.source.strategy};
@@ -162,15 +182,21 @@ Result<int> run(Options& o) {
   print_warnings(plan);
   std::vector<std::unique_ptr<strategy::Plan>> others;
   TRY(const auto phases, choose_phases(plan.strategy, o.phase));
-  std::vector<PlannedSteps> plans{{&plan, phases}};
-  for (const std::string& name : o.then) {
+  std::vector<PlannedSteps> plans{{&plan, phases, {}}};
+  if (o.lose.size() > o.then.size()) {
+    return fail(Fault::input, "--lose: give a --then for each");
+  }
+  for (std::size_t i = 0; i < o.then.size(); ++i) {
+    const std::string& name = o.then[i];
     StrategyOptions next = o.source;
     next.strategy = name;
     TRY(strategy::Plan other, load(next));
     TRY_DO(check_same_job(plan, other, name));
     others.push_back(std::make_unique<strategy::Plan>(std::move(other)));
     TRY(const auto all, choose_phases(others.back()->strategy, ""));
-    plans.push_back({others.back().get(), all});
+    plans.push_back({others.back().get(), all, {}});
+    if (i >= o.lose.size()) continue;
+    TRY(plans.back().lost, lost_devices(o.lose[i], *others.back()));
   }
   o.request.precision = *kernels::parse_dtype(o.precision);
   o.request.virtual_clock = !o.clock.empty();

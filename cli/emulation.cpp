@@ -152,8 +152,9 @@ Result<Prepared> prepare(const std::vector<PlannedSteps>& plans,
     segment.job = out.jobs.back().get();
     segment.steps = request.steps;
     if (out.jobs.size() > 1) {
-      TRY(segment.move, exec::state_move(*out.jobs[out.jobs.size() - 2],
-                                         *out.jobs.back(), plan.cluster));
+      TRY(segment.move,
+          exec::state_move(*out.jobs[out.jobs.size() - 2], *out.jobs.back(),
+                           plan.cluster, plans[i].lost));
     }
   }
   return out;

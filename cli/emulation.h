@@ -41,6 +41,8 @@ struct EmulationAnswer {
 struct PlannedSteps {
   const strategy::Plan* plan = nullptr;
   std::vector<std::size_t> phases;
+  /// Devices that are lost before; what they held comes from others.
+  std::vector<clusters::DeviceId> lost = {};
 };
 
 /// Emulates strategy after strategy, `request.steps` steps each; parameters

@@ -20,23 +20,32 @@ const strategy::Annotation& optimizer_of(const schedule::Placement& p) {
   return p.optimizer;
 }
 
-/// Plans one tensor of every parameter, senders sharing the load.
-Result<Move> move_between(const Program& from, const Program& to, Choose layout,
-                          kernels::DType dtype,
-                          const clusters::Cluster& cluster) {
-  std::vector<reshard::TensorChange> changes;
+/// One tensor of every parameter, from one program's layout to another's.
+Result<std::vector<reshard::TensorChange>> changes_between(
+    const Program& from, const Program& to, Choose layout,
+    kernels::DType dtype) {
   if (from.weights.size() != to.weights.size()) {
     return fail(Fault::input, "states cannot move between different models");
   }
+  std::vector<reshard::TensorChange> changes;
   for (std::size_t i = 0; i < from.weights.size(); ++i) {
     const schedule::Placement& a = from.weights[i].placement;
     const schedule::Placement& b = to.weights[i].placement;
     if (b.parameter != a.parameter) {
       return fail(Fault::input, "states cannot move between different models");
     }
-    changes.push_back(
-        {a.parameter.name, layout(a), layout(b), a.parameter.shape, dtype});
+    changes.push_back({.name = a.parameter.name,
+                       .source = layout(a),
+                       .destination = layout(b),
+                       .shape = a.parameter.shape,
+                       .dtype = dtype});
   }
+  return changes;
+}
+
+/// Plans for all changes together, senders sharing the load.
+Result<Move> planned(const std::vector<reshard::TensorChange>& changes,
+                     const clusters::Cluster& cluster) {
   const reshard::Rates rates = reshard::rates_of(cluster);
   const reshard::Routes routes(cluster, rates);
   TRY(const reshard::SwitchPlan plan, reshard::plan_switch(changes, routes));
@@ -47,6 +56,14 @@ Result<Move> move_between(const Program& from, const Program& to, Choose layout,
     move.plans.push_back(std::move(one));
   }
   return move;
+}
+
+Result<Move> move_between(const Program& from, const Program& to, Choose layout,
+                          kernels::DType dtype,
+                          const clusters::Cluster& cluster) {
+  TRY(const std::vector<reshard::TensorChange> changes,
+      changes_between(from, to, layout, dtype));
+  return planned(changes, cluster);
 }
 
 /// Its ranks are some of another communicator's, under other numbers.
@@ -138,15 +155,85 @@ Result<Job> make_job(std::vector<Program> phases,
   return job;
 }
 
+namespace {
+
+/// What is left of `box` without `other`.
+std::vector<Box> without(const Box& box, const Box& other) {
+  if (strategy::elements(strategy::overlap(box, other)) == 0) return {box};
+  std::vector<Box> out;
+  Box rest = box;
+  for (std::size_t d = 0; d < box.size(); ++d) {
+    const auto cut = [&](std::int64_t first, std::int64_t last) {
+      if (first >= last) return;
+      Box part = rest;
+      part[d] = {first, last};
+      out.push_back(std::move(part));
+    };
+    cut(rest[d].first, std::min(rest[d].last, other[d].first));
+    cut(std::max(rest[d].first, other[d].last), rest[d].last);
+    rest[d] = {std::max(rest[d].first, other[d].first),
+               std::min(rest[d].last, other[d].last)};
+  }
+  return out;
+}
+
+/// Elements of a tensor that nobody holds, as boxes.
+std::vector<Box> missing_of(const reshard::Layout& held,
+                            const std::vector<std::int64_t>& shape) {
+  Box whole;
+  for (const std::int64_t n : shape) whole.push_back({0, n});
+  std::vector<Box> left{std::move(whole)};
+  for (const reshard::Held& h : held) {
+    for (const Box& box : h.boxes) {
+      std::vector<Box> next;
+      for (const Box& l : left) {
+        for (Box& part : without(l, box)) next.push_back(std::move(part));
+      }
+      left = std::move(next);
+    }
+  }
+  return left;
+}
+
+/// What the optimizer layout's devices hold without those that are lost.
+Result<reshard::Layout> survivors(const schedule::Placement& place,
+                                  std::span<const DeviceId> lost) {
+  const models::Parameter& p = place.parameter;
+  reshard::Layout held =
+      reshard::layout_of(place.optimizer, p.shape, reshard::kSource);
+  std::vector<DeviceId> owners;
+  std::erase_if(held, [&](const reshard::Held& h) {
+    const bool gone = std::ranges::find(lost, h.device) != lost.end();
+    if (gone) owners.push_back(h.device);
+    return gone;
+  });
+  const std::vector<Box> missing = missing_of(held, p.shape);
+  if (missing.empty()) return held;
+  std::string spans;
+  for (const strategy::Span& s : missing[0]) {
+    spans += fmt::format("[{}, {})", s.first, s.last);
+  }
+  return fail(Fault::infeasible,
+              fmt::format("optimizer state of {} {}: only lost device {} held "
+                          "it, and no other does; go on from a checkpoint "
+                          "(--load)",
+                          p.name, spans, owners.empty() ? -1 : owners[0].v));
+}
+
+}  // namespace
+
 Result<Move> state_move(const Job& from, const Job& to,
                         const clusters::Cluster& cluster,
                         std::span<const DeviceId> lost) {
-  if (!lost.empty()) {
-    return fail(Fault::unavailable, "states of lost devices");
-  }
   const kernels::DType wide = kernels::statistics_type(from.phases[0].dtype);
-  return move_between(from.phases[0], to.phases[0], optimizer_of, wide,
-                      cluster);
+  TRY(std::vector<reshard::TensorChange> changes,
+      changes_between(from.phases[0], to.phases[0], optimizer_of, wide));
+  for (std::size_t i = 0; i < changes.size() && !lost.empty(); ++i) {
+    TRY(reshard::Layout held,
+        survivors(from.phases[0].weights[i].placement, lost));
+    changes[i].held = std::make_shared<const reshard::Layout>(std::move(held));
+  }
+  return planned(changes, cluster);
 }
 
 Session::Session(const Job& job, DeviceId self, Device& device,

@@ -57,6 +57,27 @@ class Emulate(CliTest):
         self.check_proof(answer)
         self.assertEqual(len(answer["loss"]), 4)
 
+    def test_lost_devices(self):
+        def strategy(name, zero, pipelines):
+            return self.write(name, json.dumps({
+                "format": "troupe.strategy/1", "model": "hotspa-7b",
+                "cluster": "a800-8", "zero": zero, "seq_len": 2048,
+                "micro_batches": 2, "pipelines": pipelines}))
+        two = [{"stages": [{"devices": "0-1"}, {"devices": "2-3"}]},
+               {"stages": [{"devices": "4-7"}]}]
+        whole = strategy("whole.json", 0, two)
+        sharded = strategy("sharded.json", 1, two)
+        rest = strategy("rest.json", 1, [
+            {"stages": [{"devices": "0-1"}, {"devices": "2-3"}]},
+            {"stages": [{"devices": "4-5"}]}])
+        self.check_proof(self.emulate(whole, "--then", rest, "--lose", "6-7",
+                                      "--verify", "--steps", "1"))
+        said = self.run_troupe("emulate", sharded, "--then", rest, "--lose",
+                               "6-7", "--shrink", code=2).stderr
+        self.assertIn("only lost device 6 held it", said)
+        self.refused("emulate", whole, "--then", rest, "--lose", "5",
+                     "--shrink", names="uses device 5")
+
     def test_a_checkpoint_goes_on_under_another_strategy(self):
         path = self.write("s.json", json.dumps(PHASES))
         other = self.write("t.json", json.dumps(
