@@ -226,6 +226,9 @@ void read_headline(JsonObject& from, RunResult& run) {
   }
 }
 
+/// Where `seconds` saturates.
+constexpr std::int64_t kEndless = 9'200'000'000'000'000'000;
+
 /// Puts the exact picoseconds in place of what the seconds were rounded to.
 void read_exact_times(JsonObject& from, RunResult& run) {
   if (!from.raw("exact_ps")) return;
@@ -240,8 +243,12 @@ void read_exact_times(JsonObject& from, RunResult& run) {
     }
     const Time precise{exact[next++]};
     agree = agree && (&time != &run.step_time || precise.v > 0);
-    agree = agree && std::abs(seconds_of(precise) - seconds_of(time)) <=
-                         1e-12 + 1e-14 * std::abs(seconds_of(time));
+    // Beyond its range `seconds` gives the longest time, or the least.
+    const bool endless = (time == kForever && precise.v >= kEndless) ||
+                         (time == seconds(-1e9) && precise.v <= -kEndless);
+    agree =
+        agree && (endless || std::abs(seconds_of(precise) - seconds_of(time)) <=
+                                 1e-12 + 1e-14 * std::abs(seconds_of(time)));
     time = precise;
   });
   if (!agree || next != exact.size()) {

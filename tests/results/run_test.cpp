@@ -109,7 +109,7 @@ RC_GTEST_PROP(RunJson, ComesBackEqualThroughText, ()) {
   const auto json = parse_json(to_json_text(run), "text");
   RC_ASSERT(json.has_value());
   const auto back = run_from_json(*json, "text");
-  RC_ASSERT(back.has_value());
+  if (!back) RC_FAIL(back.error().message);
   RC_ASSERT(*back == run);
 }
 
