@@ -226,8 +226,8 @@ void read_headline(JsonObject& from, RunResult& run) {
   }
 }
 
-/// Where `seconds` saturates.
-constexpr std::int64_t kEndless = 9'200'000'000'000'000'000;
+/// Where `seconds` saturates, less what a double of seconds rounds.
+constexpr std::int64_t kEndless = 9'199'999'999'999'000'000;
 
 /// Puts the exact picoseconds in place of what the seconds were rounded to.
 void read_exact_times(JsonObject& from, RunResult& run) {
