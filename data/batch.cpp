@@ -2,19 +2,10 @@
 
 #include <algorithm>
 
+#include "data/mixed.h"
+
 namespace troupe::data {
 namespace {
-
-/// The finaliser of splitmix64: a well-mixed function of its argument.
-///
-/// Source: Steele, Lea, Flood, Fast splittable pseudorandom number
-///         generators, OOPSLA 2014.
-std::uint64_t mixed(std::uint64_t x) {
-  x += 0x9E3779B97F4A7C15ULL;
-  x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9ULL;
-  x = (x ^ (x >> 27)) * 0x94D049BB133111EBULL;
-  return x ^ (x >> 31);
-}
 
 Sequence pack(const Corpus& corpus, std::size_t first, std::int64_t length,
               std::int32_t vocabulary, std::int64_t longest) {

@@ -7,20 +7,15 @@
 #include <numbers>
 #include <set>
 
+#include "data/mixed.h"
 #include "exec/weight_layout.h"
 
 namespace troupe::exec {
 namespace {
 
+using data::mixed;
 using kernels::DType;
 using schedule::Role;
-
-std::uint64_t mixed(std::uint64_t x) {
-  x += 0x9E3779B97F4A7C15ULL;
-  x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9ULL;
-  x = (x ^ (x >> 27)) * 0x94D049BB133111EBULL;
-  return x ^ (x >> 31);
-}
 
 /// FNV-1a.
 std::uint64_t hash_of(std::string_view name) {
