@@ -1,14 +1,15 @@
 // troupe emulate: trains with real numbers on CPU ranks.
 #include <fmt/format.h>
 
-#include <chrono>
 #include <memory>
+#include <optional>
 
 #include "base/file.h"
 #include "cli/command.h"
 #include "cli/emulation.h"
 #include "cli/options.h"
 #include "cli/say.h"
+#include "emu/share.h"
 #include "results/store.h"
 #include "strategy/device_set.h"
 
@@ -21,8 +22,22 @@ struct Options {
   std::vector<std::string> then, lose;
   std::string phase, precision = "fp64", clock;
   std::string results;
-  bool json = false, no_store = false;
+  bool json = false, no_store = false, mpi = false;
+  emu::MpiOptions mpi_options;
 };
+
+void add_mpi_options(CLI::App& command, Options& o) {
+  auto* const mpi = command.add_flag(
+      "--mpi", o.mpi, "This process is one rank of a job that mpirun started");
+  command
+      .add_option("--patience", o.mpi_options.patience_s,
+                  "Seconds that a rank waits for another (default 60)")
+      ->check(CLI::Range(1.0, 1e6))
+      ->needs(mpi);
+  command.add_option("--fault", o.request.fault,
+                     "RANK:STEP:KIND, put into the run to see it end; KIND is "
+                     "die, hang, size or hash");
+}
 
 void add_options(CLI::App& command, Options& o) {
   add_strategy_options(command, o.source);
@@ -64,6 +79,7 @@ void add_options(CLI::App& command, Options& o) {
   command.add_option("--results", o.results,
                      "Run store for the virtual clock's step");
   command.add_flag("--no-store", o.no_store, "Do not keep the run");
+  add_mpi_options(command, o);
   command.add_flag("--json", o.json, "The answer as JSON");
 }
 
@@ -177,12 +193,20 @@ Result<void> keep(const Options& o, results::RunResult& run) {
   return {};
 }
 
-Result<int> run(Options& o) {
-  TRY(const strategy::Plan plan, load(o.source));
-  print_warnings(plan);
-  std::vector<std::unique_ptr<strategy::Plan>> others;
-  TRY(const auto phases, choose_phases(plan.strategy, o.phase));
-  std::vector<PlannedSteps> plans{{&plan, phases, {}}};
+/// A job with the plans that it reads.
+struct Prepared {
+  std::vector<std::unique_ptr<strategy::Plan>> plans;
+  std::optional<EmulationJob> job;
+};
+
+Result<Prepared> prepare(Options& o, emu::MpiSession* mpi) {
+  TRY(strategy::Plan plan, load(o.source));
+  if (mpi == nullptr || mpi->rank() == 0) print_warnings(plan);
+  Prepared out;
+  out.plans.push_back(std::make_unique<strategy::Plan>(std::move(plan)));
+  const strategy::Plan& first = *out.plans[0];
+  TRY(const auto phases, choose_phases(first.strategy, o.phase));
+  std::vector<PlannedSteps> steps{{&first, phases, {}}};
   if (o.lose.size() > o.then.size()) {
     return fail(Fault::input, "--lose: give a --then for each");
   }
@@ -191,12 +215,12 @@ Result<int> run(Options& o) {
     StrategyOptions next = o.source;
     next.strategy = name;
     TRY(strategy::Plan other, load(next));
-    TRY_DO(check_same_job(plan, other, name));
-    others.push_back(std::make_unique<strategy::Plan>(std::move(other)));
-    TRY(const auto all, choose_phases(others.back()->strategy, ""));
-    plans.push_back({others.back().get(), all, {}});
+    TRY_DO(check_same_job(first, other, name));
+    out.plans.push_back(std::make_unique<strategy::Plan>(std::move(other)));
+    TRY(const auto all, choose_phases(out.plans.back()->strategy, ""));
+    steps.push_back({out.plans.back().get(), all, {}});
     if (i >= o.lose.size()) continue;
-    TRY(plans.back().lost, lost_devices(o.lose[i], *others.back()));
+    TRY(steps.back().lost, lost_devices(o.lose[i], *out.plans.back()));
   }
   o.request.precision = *kernels::parse_dtype(o.precision);
   o.request.virtual_clock = !o.clock.empty();
@@ -207,15 +231,37 @@ Result<int> run(Options& o) {
   }
   TRY_DO(check_output(o.request.trace.string()));
   TRY_DO(check_output(o.request.save.string()));
-  TRY(EmulationAnswer answer, emulate_plans(plans, o.request));
+  TRY(out.job, EmulationJob::make(std::move(steps), o.request, mpi));
+  return out;
+}
+
+Result<int> answer(EmulationJob& job, const Options& o, bool prints) {
+  TRY(EmulationAnswer answer, job.perform());
   if (answer.run && !o.no_store) TRY_DO(keep(o, *answer.run));
-  if (o.json) {
-    say("{}\n", to_json(answer).dump(2));
-  } else {
-    print(answer);
-  }
+  if (prints && o.json) say("{}\n", to_json(answer).dump(2));
+  if (prints && !o.json) print(answer);
   const auto& deviation = answer.emulation.deviation;
   return deviation && !(deviation->largest() <= answer.bound) ? 2 : 0;
+}
+
+/// One process of several: rank 0 speaks for all.
+Result<int> run_mpi(Options& o) {
+  TRY(const auto mpi, emu::MpiSession::start(o.mpi_options));
+  Result<Prepared> prepared = prepare(o, mpi.get());
+  const bool first = mpi->rank() == 0;
+  TRY(const auto problem,
+      emu::first_error(
+          mpi->communicator(), mpi->ranks(),
+          prepared ? std::nullopt : std::optional(prepared.error())));
+  if (problem && first) return fail(*problem);
+  if (problem) return exit_code(*problem);
+  return answer(*prepared->job, o, first);
+}
+
+Result<int> run(Options& o) {
+  if (o.mpi) return run_mpi(o);
+  TRY(Prepared prepared, prepare(o, nullptr));
+  return answer(*prepared.job, o, true);
 }
 
 }  // namespace

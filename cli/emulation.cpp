@@ -3,6 +3,8 @@
 #include <fmt/format.h>
 
 #include <chrono>
+#include <optional>
+#include <utility>
 
 #include "cli/emulated_run.h"
 #include "cli/simulation.h"
@@ -217,60 +219,117 @@ Result<results::RunResult> emulated_run(const strategy::Plan& plan,
   return out;
 }
 
+/// Every rank is one process.
+Result<void> check_processes(const std::string& strategy, std::size_t ranks,
+                             const emu::MpiSession& mpi) {
+  if (std::cmp_equal(mpi.ranks(), ranks)) return {};
+  return fail(Fault::input,
+              fmt::format("strategy {} has {} ranks but MPI has started {} "
+                          "process{}; run: mpirun -n {} troupe emulate {} "
+                          "--mpi, with the same options",
+                          strategy, ranks, mpi.ranks(),
+                          mpi.ranks() == 1 ? "" : "es", ranks, strategy));
+}
+
 }  // namespace
 
-Result<EmulationAnswer> emulate_plans(const std::vector<PlannedSteps>& plans,
-                                      const EmulationRequest& request) {
-  const auto start = std::chrono::steady_clock::now();
-  TRY(const Prepared prepared, prepare(plans, request));
-  TRY(const data::Corpus corpus, corpus_of(request));
+struct EmulationJob::State {
+  std::chrono::steady_clock::time_point start =
+      std::chrono::steady_clock::now();
+  std::vector<PlannedSteps> plans;
+  std::filesystem::path save, trace;
+  Prepared prepared;
+  emu::Checkpoint loaded, saved;
   emu::EmulationOptions options;
+  std::vector<emu::StepBatches> batches;
+  std::optional<std::vector<emu::Snapshot>> truth;
+  std::unique_ptr<Simulated> priced;  ///< with the virtual clock
+  exec::Prices prices;
+  EmulationAnswer answer;
+
+  Result<void> read(const EmulationRequest& request);
+  Result<void> price(const EmulationRequest& request);
+};
+
+/// Options and data.
+Result<void> EmulationJob::State::read(const EmulationRequest& request) {
+  const std::size_t ranks = emu::ranks_of(prepared.segments).size();
+  if (options.mpi != nullptr) {
+    TRY_DO(check_processes(answer.strategy, ranks, *options.mpi));
+  }
+  TRY(const data::Corpus corpus, corpus_of(request));
   options.seed = request.seed;
   options.training.rate = request.rate;
   options.hub = {request.threads};
-  emu::Checkpoint loaded;
   TRY_DO(load_start(request, prepared, loaded, options));
-  emu::Checkpoint saved;
-  if (!request.save.empty()) options.saved = &saved;
-  const auto batches = emu::batches_of(prepared.segments, corpus, options.seed,
-                                       options.first_step);
+  if (!save.empty()) options.saved = &saved;
+  batches = emu::batches_of(prepared.segments, corpus, options.seed,
+                            options.first_step);
+  if (request.fault.empty()) return {};
+  TRY(options.fault, emu::parse_fault(request.fault, static_cast<int>(ranks),
+                                      static_cast<int>(batches.size())));
+  return {};
+}
 
-  EmulationAnswer out;
-  out.strategy = plans[0].plan->strategy.name;
-  out.model = prepared.plans[0].model.name;
-  out.precision = kernels::name_of(request.precision);
-  out.bound = request.precision == kernels::DType::fp64 ? 1e-10 : 1e-5;
-  std::vector<emu::Snapshot> truth;
+Result<void> EmulationJob::State::price(const EmulationRequest& request) {
+  TRY(prices, clock_prices(plans, prepared.jobs[0]->phases[0].schedule,
+                           request.profiles, priced));
+  options.recorded = stage_heads(priced->schedule);
+  options.records_operators = !request.trace.empty();
+  answer.virtual_clock = true;
+  answer.simulated_step = priced->run.step;
+  answer.uncontended_step = priced->alone.step;
+  answer.contended = priced->run.contended;
+  return {};
+}
+
+EmulationJob::EmulationJob(std::unique_ptr<State> state)
+    : state_(std::move(state)) {}
+EmulationJob::EmulationJob(EmulationJob&&) noexcept = default;
+EmulationJob& EmulationJob::operator=(EmulationJob&&) noexcept = default;
+EmulationJob::~EmulationJob() = default;
+
+Result<EmulationJob> EmulationJob::make(std::vector<PlannedSteps> plans,
+                                        const EmulationRequest& request,
+                                        emu::MpiSession* mpi) {
+  auto s = std::make_unique<State>();
+  s->plans = std::move(plans);
+  s->save = request.save;
+  s->trace = request.trace;
+  s->options.mpi = mpi;
+  TRY(s->prepared, prepare(s->plans, request));
+  EmulationAnswer& answer = s->answer;
+  answer.strategy = s->plans[0].plan->strategy.name;
+  answer.model = s->prepared.plans[0].model.name;
+  answer.precision = kernels::name_of(request.precision);
+  answer.bound = request.precision == kernels::DType::fp64 ? 1e-10 : 1e-5;
+  TRY_DO(s->read(request));
   if (request.verify) {
-    TRY(truth, truth_of(prepared.plans[0], batches, options));
+    TRY(s->truth, truth_of(s->prepared.plans[0], s->batches, s->options));
   }
-  std::unique_ptr<Simulated> priced;
-  exec::Prices prices;
-  if (request.virtual_clock) {
-    TRY(prices, clock_prices(plans, prepared.jobs[0]->phases[0].schedule,
-                             request.profiles, priced));
-    options.recorded = stage_heads(priced->schedule);
-    options.records_operators = !request.trace.empty();
+  if (request.virtual_clock) TRY_DO(s->price(request));
+  return EmulationJob(std::move(s));
+}
+
+Result<EmulationAnswer> EmulationJob::perform() {
+  State& s = *state_;
+  EmulationAnswer out = std::move(s.answer);
+  TRY(out.emulation, emu::emulate(s.prepared.segments, s.batches, s.options,
+                                  s.truth ? &*s.truth : nullptr,
+                                  s.priced ? &s.prices : nullptr));
+  const bool first = s.options.mpi == nullptr || s.options.mpi->rank() == 0;
+  if (!s.save.empty() && first) {
+    s.saved.model = out.model;
+    s.saved.seed = s.options.seed;
+    s.saved.steps = s.options.first_step + std::ssize(s.batches);
+    TRY_DO(emu::write_checkpoint(s.save, s.saved));
   }
-  TRY(out.emulation, emu::emulate(prepared.segments, batches, options,
-                                  request.verify ? &truth : nullptr,
-                                  request.virtual_clock ? &prices : nullptr));
-  if (!request.save.empty()) {
-    saved.model = out.model;
-    saved.seed = options.seed;
-    saved.steps = options.first_step + std::ssize(batches);
-    TRY_DO(emu::write_checkpoint(request.save, saved));
-  }
-  if (request.virtual_clock) {
-    out.virtual_clock = true;
-    out.simulated_step = priced->run.step;
-    out.uncontended_step = priced->alone.step;
-    out.contended = priced->run.contended;
+  if (s.priced && first) {
     TRY(out.run,
-        emulated_run(*plans[0].plan, *priced, out.emulation, request.trace));
+        emulated_run(*s.plans[0].plan, *s.priced, out.emulation, s.trace));
   }
   out.wall_time_s =
-      std::chrono::duration<double>(std::chrono::steady_clock::now() - start)
+      std::chrono::duration<double>(std::chrono::steady_clock::now() - s.start)
           .count();
   if (out.run) out.run->wall_time_s = out.wall_time_s;
   return out;

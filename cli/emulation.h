@@ -2,6 +2,7 @@
 #pragma once
 
 #include <filesystem>
+#include <memory>
 #include <optional>
 #include <string>
 
@@ -20,6 +21,7 @@ struct EmulationRequest {
   std::string data, profiles;
   std::filesystem::path load, save;  ///< checkpoints, or empty
   std::filesystem::path trace;       ///< of the virtual clock, or empty
+  std::string fault;                 ///< "RANK:STEP:KIND", for proofs
   int threads = 2;
 };
 
@@ -45,12 +47,31 @@ struct PlannedSteps {
   std::vector<clusters::DeviceId> lost = {};
 };
 
-/// Emulates strategy after strategy, `request.steps` steps each; parameters
-/// and optimizer states move along.
-///
-/// Errors: input, for what has no arithmetic; infeasible, for a model too
-///         large to hold here; as the ranks.
-Result<EmulationAnswer> emulate_plans(const std::vector<PlannedSteps>& plans,
-                                      const EmulationRequest& request);
+/// Strategy after strategy, `request.steps` steps each; parameters and
+/// optimizer states move along.
+class EmulationJob {
+ public:
+  /// With `mpi` this process is one of the ranks.
+  ///
+  /// Errors: input, for what has no arithmetic and for an MPI job of another
+  ///         number of ranks; infeasible, for a model too large to hold here.
+  static Result<EmulationJob> make(std::vector<PlannedSteps> plans,
+                                   const EmulationRequest& request,
+                                   emu::MpiSession* mpi = nullptr);
+  EmulationJob(EmulationJob&&) noexcept;
+  EmulationJob& operator=(EmulationJob&&) noexcept;
+  ~EmulationJob();
+
+  /// Only rank 0 of an MPI job has the step as a run, and writes its trace.
+  ///
+  /// Requires: the plans are still there.
+  /// Errors: as the ranks; under MPI they end the process instead.
+  Result<EmulationAnswer> perform();
+
+ private:
+  struct State;
+  explicit EmulationJob(std::unique_ptr<State> state);
+  std::unique_ptr<State> state_;
+};
 
 }  // namespace troupe::cli

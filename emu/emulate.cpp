@@ -1,10 +1,14 @@
 #include "emu/emulate.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cmath>
 #include <mutex>
 
 #include "emu/cpu_device.h"
+#include "emu/gathered.h"
+#include "emu/share.h"
 
 namespace troupe::emu {
 namespace {
@@ -33,10 +37,12 @@ class OneDevice {
 
   Result<void> run(const std::vector<StepBatches>& batches,
                    const std::vector<Snapshot>* truth, Shared& shared) {
+    TRY_DO(compare_schedules());
     std::size_t step = 0;
     for (std::size_t s = 0; s < segments_.size(); ++s) {
       TRY_DO(enter(s));
       for (int i = 0; i < segments_[s].steps; ++i, ++step) {
+        TRY_DO(break_down(static_cast<int>(step) + 1));
         if (!session_) continue;
         TRY(const exec::StepResult result,
             session_->step(
@@ -63,6 +69,51 @@ class OneDevice {
   bool records() const {
     return std::ranges::find(options_.recorded, world_.rank()) !=
            options_.recorded.end();
+  }
+
+  /// Ranks of one process share schedules; others might have read another.
+  Result<void> compare_schedules() {
+    const auto& fault = options_.fault;
+    const bool differs = fault && fault->kind == FaultKind::hash;
+    if (options_.mpi == nullptr && !differs) return {};
+    std::string what =
+        fmt::format("seed {}, {} steps done, rate {}", options_.seed,
+                    options_.first_step, options_.training.rate);
+    for (const Segment& segment : segments_) {
+      what += fmt::format(", {} steps of", segment.steps);
+      for (const exec::Program& phase : segment.job->phases) {
+        what += fmt::format(" schedule {}", phase.hash);
+      }
+    }
+    if (differs && fault->rank == world_.rank()) what = "a fault, " + what;
+    return agree(world_, static_cast<int>(rank_of_.size()), what);
+  }
+
+  /// Does what the options ask of this rank at the start of a step.
+  Result<void> break_down(int step) {
+    const auto& fault = options_.fault;
+    if (!fault || fault->rank != world_.rank() || fault->step != step) {
+      return {};
+    }
+    switch (fault->kind) {
+      case FaultKind::die: {
+        const std::string text =
+            fmt::format("dies at the start of step {}, as asked for", step);
+        if (options_.mpi != nullptr) options_.mpi->die(text);
+        return fail(Fault::unavailable, text);
+      }
+      case FaultKind::hang: {
+        if (options_.mpi != nullptr) options_.mpi->hang();
+        Time never;
+        return world_.receive(world_.rank(), ~exec::Tag{}, {}, never);
+      }
+      case FaultKind::size:
+        world_.shorten_next();
+        return {};
+      case FaultKind::hash:
+        return {};
+    }
+    return {};
   }
 
   /// Makes the segment's session and takes over from the one before.
@@ -123,7 +174,7 @@ class OneDevice {
   }
 
   std::span<const Segment> segments_;
-  exec::Communicator& world_;
+  FaultyCommunicator world_;
   const exec::RankOf& rank_of_;
   const EmulationOptions& options_;
   const exec::Prices* prices_;
@@ -134,6 +185,18 @@ class OneDevice {
 };
 
 }  // namespace
+
+exec::RankOf ranks_of(std::span<const Segment> segments) {
+  exec::RankOf out;
+  for (const Segment& segment : segments) {
+    for (const auto& [device, rank] : segment.job->rank_of) {
+      out.try_emplace(device);
+    }
+  }
+  std::size_t count = 0;
+  for (auto& [device, rank] : out) rank = make_id<exec::RankId>(count++);
+  return out;
+}
 
 std::vector<StepBatches> batches_of(std::span<const Segment> segments,
                                     const data::Corpus& corpus,
@@ -161,23 +224,26 @@ Result<Emulation> emulate(std::span<const Segment> segments,
                           const EmulationOptions& options,
                           const std::vector<Snapshot>* truth,
                           const exec::Prices* prices) {
-  exec::RankOf rank_of;
-  for (const Segment& segment : segments) {
-    for (const auto& [device, rank] : segment.job->rank_of) {
-      rank_of.try_emplace(device);
-    }
-  }
-  std::size_t count = 0;
-  for (auto& [device, rank] : rank_of) rank = make_id<exec::RankId>(count++);
+  const exec::RankOf rank_of = ranks_of(segments);
   Shared shared;
-  Hub hub(static_cast<int>(count), options.hub);
-  TRY_DO(hub.run([&](exec::Communicator& world) {
+  const auto work = [&](exec::Communicator& world) {
     // Large objects of a rank live on the heap, not on the fibre's stack.
     const auto one =
         std::make_unique<OneDevice>(segments, world, rank_of, options, prices);
     return one->run(batches, truth, shared);
-  }));
-  shared.out.ranks = static_cast<int>(count);
+  };
+  if (options.mpi != nullptr) {
+    exec::Communicator& world = options.mpi->communicator();
+    Result<void> done = work(world);
+    if (done) {
+      done = gather(world, segments, prices, shared.out, options.saved);
+    }
+    if (!done) options.mpi->give_up(done.error());
+  } else {
+    Hub hub(static_cast<int>(rank_of.size()), options.hub);
+    TRY_DO(hub.run(work));
+  }
+  shared.out.ranks = static_cast<int>(rank_of.size());
   std::ranges::sort(shared.out.recorded, {},
                     [](const RankTimes& t) { return t.rank; });
   return std::move(shared.out);

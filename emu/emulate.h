@@ -7,7 +7,9 @@
 
 #include "data/corpus.h"
 #include "emu/checkpoint.h"
+#include "emu/fault.h"
 #include "emu/hub.h"
+#include "emu/mpi.h"
 #include "emu/reference.h"
 #include "exec/session.h"
 
@@ -23,6 +25,9 @@ struct EmulationOptions {
   /// The ranks whose tasks are kept, of the last step; and their operators.
   std::vector<exec::RankId> recorded;
   bool records_operators = false;
+  std::optional<InjectedFault> fault;
+  /// With MPI this process is one of the ranks; else it is all of them.
+  MpiSession* mpi = nullptr;
 };
 
 /// Virtual time of one rank in the last step.
@@ -52,6 +57,9 @@ struct Segment {
   exec::Move move;
 };
 
+/// Ranks of all segments together, a device each.
+exec::RankOf ranks_of(std::span<const Segment> segments);
+
 /// The batches of every step of the segments, a function of corpus and seed.
 std::vector<StepBatches> batches_of(std::span<const Segment> segments,
                                     const data::Corpus& corpus,
@@ -63,7 +71,9 @@ std::vector<StepBatches> batches_of(std::span<const Segment> segments,
 /// (of as many steps) every device's numbers are compared after every step.
 /// With `prices` (of the first job's first phase) virtual time passes.
 ///
-/// Errors: the first rank's that fails.
+/// Under MPI every process gets the answer.
+///
+/// Errors: the first rank's that fails; under MPI that ends the process.
 Result<Emulation> emulate(std::span<const Segment> segments,
                           const std::vector<StepBatches>& batches,
                           const EmulationOptions& options,

@@ -10,8 +10,10 @@
 #include <map>
 #include <mutex>
 
+#include "emu/collective.h"
 #include "emu/crew.h"
 #include "emu/sum.h"
+#include "emu/waits.h"
 
 namespace troupe::emu {
 namespace {
@@ -21,27 +23,14 @@ using Group = std::vector<RankId>;
 
 constexpr int kRanksPerThread = 16;
 
-enum class Kind : std::uint8_t { all_gather, all_reduce, meet };
-
-std::string_view name_of(Kind kind) {
-  switch (kind) {
-    case Kind::all_gather:
-      return "all-gather";
-    case Kind::all_reduce:
-      return "all-reduce";
-    case Kind::meet:
-      return "meeting";
-  }
-  return "";
-}
-
 /// What one rank brings to a collective.
 struct Entry {
   bool here = false;
-  Kind kind = Kind::meet;
+  Operation kind = Operation::meet;
   kernels::DType dtype = kernels::DType::fp32;
   std::span<const std::byte> in;
   std::span<std::byte> out;
+  std::span<const Bytes> sizes;  ///< of all members, for an all-gather
 };
 
 /// One collective in the making.
@@ -71,26 +60,12 @@ struct Mailbox {
 };
 
 /// What is wrong when the members bring different things, or empty.
-std::string mismatch(const Group& group, const Meeting& m) {
-  const Entry& a = m.entries[0];
-  for (std::size_t i = 1; i < m.entries.size(); ++i) {
-    const Entry& b = m.entries[i];
-    if (a.kind == b.kind && a.dtype == b.dtype &&
-        a.out.size() == b.out.size()) {
-      continue;
-    }
-    return fmt::format(
-        "rank {} wants an {} of {} bytes where rank {} wants an {} of {} bytes",
-        group[0].v, name_of(a.kind), a.out.size(), group[i].v, name_of(b.kind),
-        b.out.size());
+std::string problem_of(const Group& group, const Meeting& m) {
+  std::vector<Intent> intents;
+  for (const Entry& e : m.entries) {
+    intents.push_back({e.kind, e.dtype, std::ssize(e.in), std::ssize(e.out)});
   }
-  if (a.kind != Kind::all_gather) return {};
-  std::size_t parts = 0;
-  for (const Entry& e : m.entries) parts += e.in.size();
-  if (parts == a.out.size()) return {};
-  return fmt::format(
-      "the parts of an all-gather of {} bytes are {} bytes in all",
-      a.out.size(), parts);
+  return mismatch(group, intents, m.entries[0].sizes);
 }
 
 void perform_all_gather(Meeting& m) {
@@ -164,14 +139,14 @@ struct Hub::State {
   /// Parks until `ready` says yes, which is asked with the lock held; gives
   /// up when the run has failed.
   template <typename Ready, typename Describe>
-  Result<void> wait(std::unique_lock<std::mutex>& lock, Ready ready,
-                    Describe describe) {
+  Result<void> wait(RankId self, std::unique_lock<std::mutex>& lock,
+                    Ready ready, Describe describe) {
     while (!ready()) {
       TRY_DO(check_running());
       if (looking.load()) {
-        std::string text = describe();
+        Wait wait = describe();
         const std::scoped_lock waits_lock(waits_mutex);
-        if (deadlock.empty()) deadlock = std::move(text);
+        waits.try_emplace(self.v, std::move(wait));
       }
       lock.unlock();
       crew.park();
@@ -190,14 +165,13 @@ struct Hub::State {
     std::string text;
     {
       const std::scoped_lock lock(waits_mutex);
-      text = deadlock;
+      text = blame(waits);
     }
-    static_cast<void>(give_up(
-        {Fault::unavailable, "all ranks wait for each other; " + text}));
+    static_cast<void>(give_up({Fault::unavailable, text}));
   }
 
   std::atomic<bool> looking{false};
-  std::string deadlock;
+  std::map<std::int32_t, Wait> waits;  ///< by rank, once all are looking
 };
 
 /// One rank's end of the hub.
@@ -208,18 +182,22 @@ class Hub::Member final : public exec::Communicator {
 
   Result<void> all_gather(std::span<const RankId> group,
                           std::span<const std::byte> mine,
-                          std::span<const Bytes>, std::span<std::byte> all,
-                          Time& time) override {
+                          std::span<const Bytes> sizes,
+                          std::span<std::byte> all, Time& time) override {
     return join(
-        group, {true, Kind::all_gather, kernels::DType::fp32, mine, all}, time);
+        group,
+        {true, Operation::all_gather, kernels::DType::fp32, mine, all, sizes},
+        time);
   }
   Result<void> all_reduce(std::span<const RankId> group, kernels::DType dtype,
                           std::span<std::byte> numbers, Time& time) override {
-    return join(group, {true, Kind::all_reduce, dtype, {}, numbers}, time);
+    return join(group, {true, Operation::all_reduce, dtype, {}, numbers, {}},
+                time);
   }
   Result<void> meet(std::span<const RankId> group, Time& time) override {
     if (group.size() < 2) return {};
-    return join(group, {true, Kind::meet, kernels::DType::fp32, {}, {}}, time);
+    return join(
+        group, {true, Operation::meet, kernels::DType::fp32, {}, {}, {}}, time);
   }
 
   Result<void> send(RankId to, Tag tag, std::span<const std::byte> bytes,
@@ -241,10 +219,11 @@ class Hub::Member final : public exec::Communicator {
     std::unique_lock lock(box.mutex);
     auto& queue = box.letters[{from.v, tag}];
     TRY_DO(state_.wait(
-        lock, [&] { return !queue.empty(); },
+        self_, lock, [&] { return !queue.empty(); },
         [&] {
-          return fmt::format("rank {} waits for a message of rank {}", self_.v,
-                             from.v);
+          return Wait{from.v,
+                      fmt::format("rank {} waits for a message of rank {}",
+                                  self_.v, from.v)};
         }));
     const Letter letter = std::move(queue.front());
     queue.pop_front();
@@ -253,8 +232,7 @@ class Hub::Member final : public exec::Communicator {
     if (letter.bytes.size() != bytes.size()) {
       return state_.give_up(
           {Fault::unavailable,
-           fmt::format("rank {} sent {} bytes to rank {}, which expects {}",
-                       from.v, letter.bytes.size(), self_.v, bytes.size())});
+           wrong_size(from, letter.bytes.size(), self_, bytes.size())});
     }
     if (!bytes.empty()) {
       std::memcpy(bytes.data(), letter.bytes.data(), bytes.size());
@@ -289,7 +267,8 @@ class Hub::Member final : public exec::Communicator {
       }
     } else {
       TRY_DO(state_.wait(
-          lock, [&] { return m.done; }, [&] { return missing(group, m); }));
+          self_, lock, [&] { return m.done; },
+          [&] { return missing(group, m); }));
     }
     time = m.latest;
     if (++m.left == group.size()) known.state->meetings.erase(number);
@@ -299,30 +278,31 @@ class Hub::Member final : public exec::Communicator {
   Result<void> perform(const Group& group, Meeting& m) {
     // Who gave up has taken its memory away.
     TRY_DO(state_.check_running());
-    const std::string problem = mismatch(group, m);
+    const std::string problem = problem_of(group, m);
     if (!problem.empty()) {
       return state_.give_up({Fault::unavailable, problem});
     }
     switch (m.entries[0].kind) {
-      case Kind::all_gather:
+      case Operation::all_gather:
         perform_all_gather(m);
         break;
-      case Kind::all_reduce:
+      case Operation::all_reduce:
         perform_all_reduce(m);
         break;
-      case Kind::meet:
+      case Operation::meet:
         break;
     }
     return {};
   }
 
-  std::string missing(const Group& group, const Meeting& m) const {
+  Wait missing(const Group& group, const Meeting& m) const {
     std::vector<std::int32_t> late;
     for (std::size_t i = 0; i < group.size() && late.size() < 8; ++i) {
       if (!m.entries[i].here) late.push_back(group[i].v);
     }
-    return fmt::format("rank {} waits in a collective of {} ranks for {}",
-                       self_.v, group.size(), fmt::join(late, ", "));
+    return {late.empty() ? -1 : late[0],
+            fmt::format("rank {} waits in a collective of {} ranks for {}",
+                        self_.v, group.size(), fmt::join(late, ", "))};
   }
 
   State& state_;

@@ -214,8 +214,8 @@ TEST(Hub, CollectivesOfUnequalKindsOrTypesEndTheRun) {
   EXPECT_THAT(types, HasSubstr("rank 1 wants"));
 }
 
-/// Parts that are together longer or shorter than the whole.
-TEST(Hub, PartsThatDoNotMakeTheWholeEndTheRun) {
+/// A part that is longer or shorter than the others expect.
+TEST(Hub, APartOfAnotherSizeEndsTheRun) {
   const auto group = ranks(3);
   for (const std::size_t part : {1U, 3U}) {
     const auto said = disagreement([&](Communicator& c) -> Result<void> {
@@ -225,10 +225,22 @@ TEST(Hub, PartsThatDoNotMakeTheWholeEndTheRun) {
       Time time;
       return c.all_gather(group, bytes(mine), sizes, bytes(all), time);
     });
-    EXPECT_EQ(said, fmt::format("the parts of an all-gather of 48 bytes are {} "
-                                "bytes in all",
-                                32 + 8 * part));
+    EXPECT_EQ(said, fmt::format("rank 1 brings {} bytes to an all-gather where "
+                                "16 are expected",
+                                8 * part));
   }
+}
+
+TEST(Hub, PartsThatDoNotMakeTheWholeEndTheRun) {
+  const auto group = ranks(3);
+  const auto said = disagreement([&](Communicator& c) -> Result<void> {
+    std::vector<double> mine(2);
+    std::vector<double> all(5);
+    const std::vector<Bytes> sizes(3, Bytes{16});
+    Time time;
+    return c.all_gather(group, bytes(mine), sizes, bytes(all), time);
+  });
+  EXPECT_EQ(said, "the parts of an all-gather of 40 bytes are 48 bytes in all");
 }
 
 TEST(Hub, ADeadlockEndsEveryRankAndSaysWhoWaits) {
