@@ -9,6 +9,7 @@
 #include <deque>
 #include <map>
 #include <mutex>
+#include <thread>
 
 #include "emu/collective.h"
 #include "emu/crew.h"
@@ -160,8 +161,11 @@ struct Hub::State {
   void stuck() {
     if (!looking.exchange(true)) {
       for (int r = 0; r < ranks; ++r) crew.unpark(r);
+      asked = true;
       return;
     }
+    // Another thread is still waking them.
+    if (!asked.load()) return std::this_thread::yield();
     std::string text;
     {
       const std::scoped_lock lock(waits_mutex);
@@ -170,7 +174,7 @@ struct Hub::State {
     static_cast<void>(give_up({Fault::unavailable, text}));
   }
 
-  std::atomic<bool> looking{false};
+  std::atomic<bool> looking{false}, asked{false};
   std::map<std::int32_t, Wait> waits;  ///< by rank, once all are looking
 };
 

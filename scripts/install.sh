@@ -9,7 +9,7 @@ build=(g++ cmake ninja-build ccache pkg-config
   libeigen3-dev zlib1g-dev libboost-context-dev)
 tests=(libgtest-dev libgmock-dev librapidcheck-dev libsimgrid-dev python3)
 # Tests that need these are skipped without them (not every release has them).
-optional=(python3-torch)
+optional=(python3-torch libopenmpi-dev openmpi-bin)
 
 wanted=("${build[@]}")
 if [ "${1:-}" = tests ]; then wanted+=("${tests[@]}"); else optional=(); fi
