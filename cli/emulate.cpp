@@ -244,7 +244,8 @@ Result<int> answer(EmulationJob& job, const Options& o, bool prints) {
   return deviation && !(deviation->largest() <= answer.bound) ? 2 : 0;
 }
 
-/// One process of several: rank 0 speaks for all.
+/// One process of several: rank 0 speaks for all, also by its exit code. The
+/// launcher ends a job in which a process fails, perhaps before rank 0 spoke.
 Result<int> run_mpi(Options& o) {
   TRY(const auto mpi, emu::MpiSession::start(o.mpi_options));
   Result<Prepared> prepared = prepare(o, mpi.get());
@@ -254,8 +255,9 @@ Result<int> run_mpi(Options& o) {
           mpi->communicator(), mpi->ranks(),
           prepared ? std::nullopt : std::optional(prepared.error())));
   if (problem && first) return fail(*problem);
-  if (problem) return exit_code(*problem);
-  return answer(*prepared->job, o, first);
+  if (problem) return 0;
+  TRY(const int code, answer(*prepared->job, o, first));
+  return first ? code : 0;
 }
 
 Result<int> run(Options& o) {

@@ -128,6 +128,14 @@ class Mpi(CliTest):
         other = self.write("t.json", FOUR)
         self.check_same(8, EVEN, "--then", other, "--steps", "1")
 
+    def test_a_checkpoint_is_saved_and_resumed(self):
+        path = self.write("s.json", EVEN)
+        self.run_troupe("emulate", path, "--shrink", "--save", "here.st")
+        self.mpi(8, path, "--save", "there.st")
+        self.assertEqual((self.home / "here.st").read_bytes(),
+                         (self.home / "there.st").read_bytes())
+        self.check_same(4, FOUR, "--load", "there.st")
+
     def test_only_rank_0_speaks(self):
         out, error = self.mpi(4, self.write("s.json", FOUR))
         self.assertEqual(out.count("step 1 "), 1)
