@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <mutex>
+#include <optional>
 
 #include "emu/cpu_device.h"
 #include "emu/gathered.h"
@@ -58,17 +59,24 @@ class OneDevice {
     if (updater != nullptr && options_.saved != nullptr) {
       TRY_DO(collect(updater->weights(), device_, *options_.saved));
     }
-    if (records() && updater != nullptr) {
+    const auto rank = recorded_rank(segments_.size() - 1);
+    if (rank && updater != nullptr) {
       shared.out.recorded.push_back(
-          {world_.rank(), updater->operators(), updater->tasks()});
+          {*rank, updater->operators(), updater->tasks()});
     }
     return {};
   }
 
  private:
-  bool records() const {
-    return std::ranges::find(options_.recorded, world_.rank()) !=
-           options_.recorded.end();
+  /// This device's rank in the first phase of a segment, if it is one whose
+  /// times are kept.
+  std::optional<exec::RankId> recorded_rank(std::size_t segment) const {
+    const exec::RankOf& ranks = segments_[segment].job->phases[0].rank_of;
+    const auto it = ranks.find(self_);
+    if (it == ranks.end()) return {};
+    const auto wanted = std::ranges::find(options_.recorded, it->second);
+    if (wanted == options_.recorded.end()) return {};
+    return it->second;
   }
 
   /// Ranks of one process share schedules; others might have read another.
@@ -129,7 +137,7 @@ class OneDevice {
                                              *inside_.back(), first);
       if (next->updater() != nullptr) {
         next->updater()->keep_operators(options_.records_operators &&
-                                        records());
+                                        recorded_rank(s).has_value());
       }
       TRY_DO(next->initialise(options_.start
                                   ? options_.start

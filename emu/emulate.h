@@ -22,7 +22,8 @@ struct EmulationOptions {
   Checkpoint* saved = nullptr;  ///< gets the state after the last step
   exec::Training training;
   HubOptions hub;
-  /// The ranks whose tasks are kept, of the last step; and their operators.
+  /// The ranks of the first phase whose tasks are kept, of the last step; and
+  /// their operators.
   std::vector<exec::RankId> recorded;
   bool records_operators = false;
   std::optional<InjectedFault> fault;
