@@ -10,8 +10,6 @@
 #include "cli/simulation.h"
 #include "cli/write_trace.h"
 #include "emu/virtual_prices.h"
-#include "results/metrics.h"
-#include "schedule/file.h"
 #include "schedule/placement.h"
 #include "strategy/one_device.h"
 #include "strategy/shrink.h"
@@ -204,14 +202,11 @@ Result<results::RunResult> emulated_run(const strategy::Plan& plan,
                                         const std::filesystem::path& trace) {
   const sim::Run run = run_of(priced.schedule, emulation.recorded);
   results::RunResult out =
-      results::summarise({priced.schedule, plan.cluster, *priced.prices,
-                          priced.activities, run, kReserve});
+      answer_of({priced.schedule, plan.cluster, *priced.prices,
+                 priced.activities, run, kReserve},
+                *priced.costs, SimulationOptions{}.bar_pipelines);
   out.performance = "emulated";
-  out.name = plan.strategy.name;
-  for (const auto& [role, hash] : plan.hashes) out.inputs[role] = hash;
-  out.inputs["profiles"] = priced.costs->content_hash();
-  out.schedule = schedule::content_hash(priced.schedule);
-  out.bars = results::bars_of(priced.schedule, run, 3, 20000);
+  name_plan(plan, out);
   if (!trace.empty()) {
     TRY_DO(write_trace(trace, priced.schedule, run,
                        records_of(emulation.recorded)));

@@ -12,7 +12,6 @@
 #include "profiles/cost_model.h"
 #include "profiles/database.h"
 #include "profiles/ingest.h"
-#include "results/metrics.h"
 #include "schedule/file.h"
 #include "schedule/lower.h"
 #include "sim/engine.h"
@@ -82,6 +81,23 @@ Result<schedule::Schedule> lower_phase(const strategy::Plan& plan,
                          orders);
 }
 
+results::RunResult answer_of(const results::Performed& step,
+                             const profiles::CostModel& costs,
+                             int bar_pipelines) {
+  constexpr std::size_t kMostBars = 20000;
+  results::RunResult out = results::summarise(step);
+  out.schedule = schedule::content_hash(step.schedule);
+  out.bars =
+      results::bars_of(step.schedule, step.run, bar_pipelines, kMostBars);
+  out.inputs["profiles"] = costs.content_hash();
+  return out;
+}
+
+void name_plan(const strategy::Plan& plan, results::RunResult& run) {
+  run.name = plan.strategy.name;
+  for (const auto& [role, hash] : plan.hashes) run.inputs[role] = hash;
+}
+
 Result<results::RunResult> simulate_schedule(const schedule::Schedule& schedule,
                                              const clusters::Cluster& cluster,
                                              const profiles::CostModel& costs,
@@ -102,12 +118,10 @@ Result<results::RunResult> simulate_schedule(const schedule::Schedule& schedule,
   TRY(const sim::Run run,
       sim::perform(schedule, prices, activities, network.links(),
                    options.operators ? &detail : nullptr, options.fold));
-  results::RunResult out = results::summarise(
-      {schedule, cluster, prices, activities, run, options.reserve});
   TRY_DO(go_on());
-  out.schedule = schedule::content_hash(schedule);
-  out.bars = results::bars_of(schedule, run, options.bar_pipelines, 20000);
-  out.inputs["profiles"] = costs.content_hash();
+  results::RunResult out =
+      answer_of({schedule, cluster, prices, activities, run, options.reserve},
+                costs, options.bar_pipelines);
   out.wall_time_s = seconds_since(start);
   if (!options.trace.empty()) {
     TRY_DO(write_trace(options.trace, schedule, run, detail.records(),
@@ -125,8 +139,7 @@ Result<results::RunResult> simulate_phase(const strategy::Plan& plan,
   TRY_DO(go_on());
   TRY(results::RunResult out,
       simulate_schedule(schedule, plan.cluster, costs, options));
-  out.name = plan.strategy.name;
-  for (const auto& [role, hash] : plan.hashes) out.inputs[role] = hash;
+  name_plan(plan, out);
   for (const Finding& f : plan.findings.warnings()) {
     out.warnings.push_back(to_line(f));
   }

@@ -11,6 +11,7 @@
 
 #include "base/result.h"
 #include "profiles/cost.h"
+#include "results/metrics.h"
 #include "results/run.h"
 #include "schedule/schedule.h"
 #include "strategy/load.h"
@@ -62,6 +63,14 @@ class SharedCosts {
 /// Lowers phase `phase` of the plan, with its task order read when custom.
 Result<schedule::Schedule> lower_phase(const strategy::Plan& plan,
                                        std::size_t phase);
+
+/// A performed step as an answer, with its hashes and `bar_pipelines` of its
+/// picture.
+results::RunResult answer_of(const results::Performed& step,
+                             const profiles::CostModel& costs,
+                             int bar_pipelines);
+/// Says in an answer which plan it is of: name and content hashes.
+void name_plan(const strategy::Plan& plan, results::RunResult& run);
 
 /// Simulates phase `phase`. `inputs` and `command` are left to the caller.
 Result<results::RunResult> simulate_phase(const strategy::Plan& plan,

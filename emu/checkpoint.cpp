@@ -15,15 +15,10 @@
 namespace troupe::emu {
 namespace {
 
-constexpr std::array<const char*, 3> kStates{"master", "m", "v"};
+/// By exec::State.
+constexpr std::array<const char*, 3> kNames{"master", "m", "v"};
 constexpr const char* kFormat = "troupe.checkpoint/1";
 constexpr Bytes kMostBytes{std::int64_t{16} << 30};
-
-std::size_t elements(const std::vector<std::int64_t>& shape) {
-  std::size_t n = 1;
-  for (const std::int64_t d : shape) n *= static_cast<std::size_t>(d);
-  return n;
-}
 
 /// One tensor's entry of the header, read.
 struct Entry {
@@ -113,9 +108,9 @@ Result<void> write_checkpoint(const std::filesystem::path& path,
                 {"steps", std::to_string(checkpoint.steps)}}}};
   std::size_t at = 0;
   for (const auto& [name, tensor] : checkpoint.tensors) {
-    for (std::size_t s = 0; s < kStates.size(); ++s) {
+    for (std::size_t s = 0; s < kNames.size(); ++s) {
       const std::size_t size = 8 * tensor.states[s].size();
-      header[fmt::format("{}.{}", name, kStates[s])] = {
+      header[fmt::format("{}.{}", name, kNames[s])] = {
           {"dtype", "F64"},
           {"shape", tensor.shape},
           {"data_offsets", {at, at + size}}};
@@ -159,9 +154,9 @@ Result<Checkpoint> read_checkpoint(const std::filesystem::path& path) {
     const std::size_t dot = key.rfind('.');
     const std::string state =
         dot == std::string::npos ? "" : key.substr(dot + 1);
-    const auto which = std::ranges::find(kStates, state);
+    const auto which = std::ranges::find(kNames, state);
     const std::string where = fmt::format("{}: /{}", name, excerpt(key));
-    if (which == kStates.end()) {
+    if (which == kNames.end()) {
       return fail(Fault::input,
                   fmt::format("{}: expected a name that ends in .master, .m "
                               "or .v",
@@ -176,7 +171,7 @@ Result<Checkpoint> read_checkpoint(const std::filesystem::path& path) {
     }
     tensor.shape = entry.shape;
     auto& numbers_of_it =
-        tensor.states[static_cast<std::size_t>(which - kStates.begin())];
+        tensor.states[static_cast<std::size_t>(which - kNames.begin())];
     numbers_of_it.resize((entry.last - entry.first) / 8);
     std::memcpy(numbers_of_it.data(), data.data() + entry.first,
                 entry.last - entry.first);
@@ -201,11 +196,11 @@ std::string misfit(const Checkpoint& checkpoint,
       return fmt::format("parameter {} is not in the checkpoint of {}", p.name,
                          checkpoint.model);
     }
-    for (std::size_t s = 0; s < kStates.size(); ++s) {
+    for (std::size_t s = 0; s < kNames.size(); ++s) {
       if (it->second.shape != p.shape ||
-          it->second.states[s].size() != elements(p.shape)) {
+          std::ssize(it->second.states[s]) != p.elements()) {
         return fmt::format("{}.{} has another shape in the checkpoint of {}",
-                           p.name, kStates[s], checkpoint.model);
+                           p.name, kNames[s], checkpoint.model);
       }
     }
   }
@@ -218,17 +213,17 @@ Result<void> collect(const exec::Weights& weights, exec::Device& device,
     const models::Parameter& p = held.weight->placement.parameter;
     Checkpoint::Tensor& tensor = checkpoint.tensors[p.name];
     tensor.shape = p.shape;
-    const std::array<const exec::Storage*, 3> storages{
-        &held.master.storage, &held.m.storage, &held.v.storage};
-    for (std::size_t s = 0; s < storages.size(); ++s) {
-      tensor.states[s].resize(elements(p.shape));
+    for (const exec::State state : exec::kStates) {
+      const exec::Storage& storage = held.state(state);
+      auto& whole = tensor.states[static_cast<std::size_t>(state)];
+      whole.resize(static_cast<std::size_t>(p.elements()));
       for (std::size_t i = 0; i < held.share->counted.size(); ++i) {
         if (!held.share->counted[i]) continue;
-        const exec::Box& box = storages[s]->pieces[i].box;
-        TRY(const std::vector<double> part, numbers(device, *storages[s], box));
+        const exec::Box& box = storage.pieces[i].box;
+        TRY(const std::vector<double> part, numbers(device, storage, box));
         std::size_t next = 0;
         exec::each_element(box, p.shape, [&](std::int64_t index) {
-          tensor.states[s][static_cast<std::size_t>(index)] = part[next++];
+          whole[static_cast<std::size_t>(index)] = part[next++];
         });
       }
     }

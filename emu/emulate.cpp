@@ -129,12 +129,9 @@ class OneDevice {
     const exec::Job& job = *segments_[s].job;
     std::unique_ptr<exec::Session> next;
     if (job.rank_of.contains(self_)) {
-      // Ranks of the job count its own devices; the world is larger when
-      // segments have different ones.
-      inside_.push_back(exec::inside(world_, rank_of_, job.rank_of, self_));
       const exec::Prices* const first[] = {prices_};
-      next = std::make_unique<exec::Session>(job, self_, device_,
-                                             *inside_.back(), first);
+      next = std::make_unique<exec::Session>(job, self_, device_, world_,
+                                             rank_of_, first);
       if (next->updater() != nullptr) {
         next->updater()->keep_operators(options_.records_operators &&
                                         recorded_rank(s).has_value());
@@ -188,7 +185,6 @@ class OneDevice {
   const exec::Prices* prices_;
   reshard::DeviceId self_;
   CpuDevice device_;
-  std::vector<std::unique_ptr<exec::Communicator>> inside_;
   std::unique_ptr<exec::Session> session_;
 };
 

@@ -108,18 +108,13 @@ void merge(Emulation& into, const Json& other) {
 Result<void> gather(exec::Communicator& communicator, std::size_t ranks,
                     const std::vector<exec::Weight>& weights,
                     Checkpoint& saved) {
-  std::vector<exec::RankId> all;
-  for (std::size_t r = 0; r < ranks; ++r) {
-    all.push_back(make_id<exec::RankId>(r));
-  }
+  const std::vector<exec::RankId> all = exec::everyone(ranks);
   for (const exec::Weight& w : weights) {
     const models::Parameter& p = w.placement.parameter;
     Checkpoint::Tensor& tensor = saved.tensors[p.name];
     tensor.shape = p.shape;
-    std::size_t count = 1;
-    for (const std::int64_t n : p.shape) count *= static_cast<std::size_t>(n);
     for (std::vector<double>& state : tensor.states) {
-      state.resize(count);
+      state.resize(static_cast<std::size_t>(p.elements()));
       Time time;
       TRY_DO(communicator.all_reduce(all, kernels::DType::fp64,
                                      std::as_writable_bytes(std::span(state)),

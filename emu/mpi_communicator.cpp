@@ -323,7 +323,7 @@ Result<void> MpiCommunicator::receive(RankId from, Tag tag,
 
 void MpiCommunicator::finish() {
   Group all;
-  for (int r = 0; r < watch_.ranks(); ++r) all.ranks.emplace_back(r);
+  all.ranks = exec::everyone(static_cast<std::size_t>(watch_.ranks()));
   all.hash = 1;
   MPI_Request request = MPI_REQUEST_NULL;
   succeed(MPI_Ibarrier(messages_, &request));

@@ -7,6 +7,7 @@
 #include "emu/checkpoint.h"
 #include "emu/cpu_device.h"
 #include "emu/hub.h"
+#include "exec/weight_layout.h"
 
 namespace troupe::emu {
 namespace {
@@ -32,20 +33,12 @@ double difference(const exec::Box& box, const std::vector<double>& part,
                   const std::vector<std::int64_t>& shape,
                   const std::vector<double>& whole, Scale scale) {
   double most = 0;
-  std::vector<std::int64_t> at;
-  for (const strategy::Span& s : box) at.push_back(s.first);
-  for (const double value : part) {
-    std::int64_t index = 0;
-    for (std::size_t d = 0; d < at.size(); ++d)
-      index = index * shape[d] + at[d];
+  std::size_t next = 0;
+  exec::each_element(box, shape, [&](std::int64_t index) {
     const auto i = static_cast<std::size_t>(index);
-    const double off = std::abs(value - whole[i]) / scale(i);
+    const double off = std::abs(part[next++] - whole[i]) / scale(i);
     if (!(off <= most)) most = off;  // also a NaN
-    for (std::size_t d = at.size(); d-- > 0;) {
-      if (++at[d] < box[d].last || d == 0) break;
-      at[d] = box[d].first;
-    }
-  }
+  });
   return most;
 }
 
@@ -98,27 +91,6 @@ Result<Snapshot> snapshot_of(exec::Interpreter& rank, exec::Device& device,
     TRY(s.parameters[name], numbers(device, held.master.storage, box));
   }
   return s;
-}
-
-/// The states that a rank alone holds, as the start of another run.
-exec::Values states_of(const exec::Weights& weights, exec::Device& device) {
-  using Key = std::pair<std::string, exec::State>;
-  auto all = std::make_shared<std::map<Key, std::vector<double>>>();
-  for (const exec::HeldWeight& held : weights.held()) {
-    const std::string& name = held.weight->placement.parameter.name;
-    for (const auto& [state, storage] :
-         {std::pair{exec::State::master, &held.master.storage},
-          std::pair{exec::State::m, &held.m.storage},
-          std::pair{exec::State::v, &held.v.storage}}) {
-      auto values = numbers(device, *storage, storage->pieces.at(0).box);
-      check(values.has_value(), "a rank's own memory");
-      (*all)[{name, state}] = std::move(*values);
-    }
-  }
-  return
-      [all](const models::Parameter& p, exec::State state, std::int64_t index) {
-        return all->at({p.name, state})[static_cast<std::size_t>(index)];
-      };
 }
 
 }  // namespace
@@ -179,8 +151,9 @@ Result<std::vector<Snapshot>> run_alone(
         if (!alone) {
           TRY_DO(next->rank->initialise(start));
         } else {
-          TRY_DO(next->rank->initialise(
-              states_of(alone->rank->weights(), alone->device)));
+          Checkpoint held;
+          TRY_DO(collect(alone->rank->weights(), alone->device, held));
+          TRY_DO(next->rank->initialise(values_of(held)));
         }
         alone = std::move(next);
       }

@@ -13,10 +13,7 @@ namespace troupe::emu {
 Result<std::vector<std::string>> share(exec::Communicator& communicator,
                                        int ranks, const std::string& mine) {
   const auto count = static_cast<std::size_t>(ranks);
-  std::vector<exec::RankId> group;
-  for (std::size_t r = 0; r < count; ++r) {
-    group.push_back(make_id<exec::RankId>(r));
-  }
+  const std::vector<exec::RankId> group = exec::everyone(count);
   Time time;
   const auto length = static_cast<std::int64_t>(mine.size());
   std::vector<std::int64_t> lengths(count);

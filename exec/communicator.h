@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <span>
+#include <vector>
 
 #include "base/result.h"
 #include "base/units.h"
@@ -49,5 +50,12 @@ class Communicator {
   /// Waits for everyone; no data.
   virtual Result<void> meet(std::span<const RankId> group, Time& time) = 0;
 };
+
+/// Ranks 0 to `ranks` - 1: the group of all.
+inline std::vector<RankId> everyone(std::size_t ranks) {
+  std::vector<RankId> out;
+  for (std::size_t r = 0; r < ranks; ++r) out.push_back(make_id<RankId>(r));
+  return out;
+}
 
 }  // namespace troupe::exec

@@ -113,9 +113,7 @@ Result<Buffer> Interpreter::Runner::receive(const Task& transfer, TaskId id,
   for (std::size_t i = 0; i < messages.size(); ++i) {
     const schedule::Message& m = messages[i];
     if (m.to != self_) continue;
-    std::int64_t count = 0;
-    for (std::size_t k = 2; k < m.rows.size(); k += 3) count += m.rows[k];
-    TRY(Buffer packed, Buffer::of(device_, row * count));
+    TRY(Buffer packed, Buffer::of(device_, m.bytes));
     Time arrived;
     TRY_DO(communicator_.receive(
         m.from, tag_of(id, i),
@@ -174,9 +172,7 @@ Result<void> Interpreter::Runner::send(TaskId id, const Buffer& output) {
     for (std::size_t i = 0; i < messages.size(); ++i) {
       const schedule::Message& m = messages[i];
       if (m.from != self_) continue;
-      std::int64_t count = 0;
-      for (std::size_t k = 2; k < m.rows.size(); k += 3) count += m.rows[k];
-      TRY(Buffer packed, Buffer::of(device_, row * count));
+      TRY(Buffer packed, Buffer::of(device_, m.bytes));
       std::int64_t at = 0;
       for (std::size_t k = 0; k < m.rows.size(); k += 3) {
         TRY_DO(device_.copy(packed.at(row * at),
@@ -284,13 +280,10 @@ Result<StepResult> Interpreter::Runner::update(const Training& training,
   std::array<double, 2> sums{squares, loss_sum};
   TRY(Buffer shared, Buffer::of(device_, Bytes{16}));
   TRY_DO(device_.copy_in(shared.data(), std::as_bytes(std::span(sums))));
-  std::vector<RankId> all;
-  for (std::size_t r = 0; r < schedule_.ranks.size(); ++r) {
-    all.push_back(make_id<RankId>(r));
-  }
   Time unused;
-  TRY_DO(communicator_.all_reduce(all, kernels::DType::fp64,
-                                  {shared.at({}), 16}, unused));
+  TRY_DO(communicator_.all_reduce(everyone(schedule_.ranks.size()),
+                                  kernels::DType::fp64, {shared.at({}), 16},
+                                  unused));
   TRY_DO(
       device_.copy_out(std::as_writable_bytes(std::span(sums)), shared.data()));
   result.gradient_norm = std::sqrt(sums[0]);

@@ -59,6 +59,14 @@ Result<void> each_overlap(const Storage& storage, const Box& box,
 
 }  // namespace
 
+std::int64_t elements(const Storage& storage) {
+  std::int64_t sum = 0;
+  for (const Piece& piece : storage.pieces) {
+    sum += strategy::elements(piece.box);
+  }
+  return sum;
+}
+
 std::vector<std::int64_t> packed_strides(const Box& box) {
   std::vector<std::int64_t> strides(box.size(), 1);
   for (std::size_t d = box.size(); d-- > 1;) {

@@ -24,6 +24,9 @@ struct Storage {
   std::vector<Piece> pieces;
 };
 
+/// Elements of all boxes together.
+std::int64_t elements(const Storage& storage);
+
 /// Strides of a packed row-major array with the box's extents.
 std::vector<std::int64_t> packed_strides(const Box& box);
 Bytes size_of(const Box& box, kernels::DType dtype);

@@ -57,5 +57,8 @@ Result<Rows> make_rows(const schedule::Stage& stage, std::size_t member,
 
 /// An int32 array on the device.
 Result<Buffer> upload(Device& device, std::span<const std::int32_t> values);
+inline const std::int32_t* ints(const Buffer& array) {
+  return reinterpret_cast<const std::int32_t*>(array.data());
+}
 
 }  // namespace troupe::exec

@@ -91,6 +91,8 @@ class Interpreter::Runner {
   Result<void> merge_loss(const Frame& f, const std::byte* shares,
                           std::int64_t count, std::byte* loss);
   Result<void> cross_entropy_gradient(const Frame& f, const Op& op);
+  /// Tokens whose rows of the table, or columns of logits, this rank has.
+  strategy::Span vocabulary() const;
   /// Runs a call with the scratch memory it needs.
   Result<void> run(kernels::Call call);
 

@@ -21,6 +21,10 @@ Result<void> Interpreter::Runner::run(kernels::Call call) {
   return device_.run(call);
 }
 
+strategy::Span Interpreter::Runner::vocabulary() const {
+  return strategy::part_of(schedule_.numerics.vocab, rank_.tp_index, tp_);
+}
+
 Result<void> Interpreter::Runner::act(const Frame& f, const Op& op) {
   switch (op.action) {
     case Action::none:
@@ -84,27 +88,24 @@ Result<void> Interpreter::Runner::embed(const Frame& f, const Op& op) {
     TRY_DO(device_.copy(f.data[out], f.data[op.inputs[0]],
                         schedule::size_of(f.tensor(out))));
     call.add = true;
-    call.tokens =
-        reinterpret_cast<const std::int32_t*>(f.rows->shard_positions.data());
+    call.tokens = ints(f.rows->shard_positions);
   } else {
-    const auto [first, last] =
-        strategy::part_of(schedule_.numerics.vocab, rank_.tp_index, tp_);
+    const auto [first, last] = vocabulary();
     call.first = first;
     call.vocabulary = last - first;
-    call.tokens = reinterpret_cast<const std::int32_t*>(f.rows->ids.data());
+    call.tokens = ints(f.rows->ids);
   }
   return run(call);
 }
 
 Result<void> Interpreter::Runner::embed_gradient(const Frame& f, const Op& op) {
-  const auto [first, last] =
-      strategy::part_of(schedule_.numerics.vocab, rank_.tp_index, tp_);
+  const auto [first, last] = vocabulary();
   kernels::EmbeddingBackward call{.dtype = program_.dtype};
   call.rows = f.rows->tokens;
   call.columns = f.extent(op.outputs[0], 1);
   call.vocabulary = last - first;
   call.first = first;
-  call.tokens = reinterpret_cast<const std::int32_t*>(f.rows->ids.data());
+  call.tokens = ints(f.rows->ids);
   call.d_out = f.data[op.inputs[1]];
   call.d_table = f.data[op.outputs[0]];
   TRY_DO(run(call));
@@ -112,8 +113,7 @@ Result<void> Interpreter::Runner::embed_gradient(const Frame& f, const Op& op) {
   call.rows = f.rows->shard;
   call.vocabulary = f.extent(op.outputs[1], 0);
   call.first = 0;
-  call.tokens =
-      reinterpret_cast<const std::int32_t*>(f.rows->shard_positions.data());
+  call.tokens = ints(f.rows->shard_positions);
   call.d_out = f.data[op.inputs[2]];
   call.d_table = f.data[op.outputs[1]];
   return run(call);
@@ -214,8 +214,7 @@ Result<void> Interpreter::Runner::rotary(const Frame& f, const Op& op) {
   call.ld = h.width();
   call.base = schedule_.numerics.rotary_base;
   call.inverse = op.action == Action::rotary_gradient;
-  call.positions =
-      reinterpret_cast<const std::int32_t*>(f.rows->positions.data());
+  call.positions = ints(f.rows->positions);
   call.data = f.data[op.outputs[0]];
   return run(call);
 }
@@ -262,8 +261,7 @@ Result<void> Interpreter::Runner::add(const Frame& f, const Op& op) {
 }
 
 Result<void> Interpreter::Runner::cross_entropy(const Frame& f, const Op& op) {
-  const auto [first, last] =
-      strategy::part_of(schedule_.numerics.vocab, rank_.tp_index, tp_);
+  const auto [first, last] = vocabulary();
   const std::int64_t row = (kernels::size_of(wide_) * f.rows->tokens).v;
   std::byte* const shares = f.data[op.outputs[0]];
   kernels::CrossEntropyForward call{.dtype = program_.dtype};
@@ -272,7 +270,7 @@ Result<void> Interpreter::Runner::cross_entropy(const Frame& f, const Op& op) {
   call.first = first;
   call.ld = f.extent(op.inputs[0], 1);
   call.logits = f.data[op.inputs[0]];
-  call.labels = reinterpret_cast<const std::int32_t*>(f.rows->labels.data());
+  call.labels = ints(f.rows->labels);
   call.maximum = shares;
   call.sum = shares + row;
   call.target = shares + 2 * row;
@@ -299,7 +297,7 @@ Result<void> Interpreter::Runner::merge_loss(const Frame& f,
   kernels::CrossEntropyMerge call{.dtype = wide_};
   call.rows = tokens;
   call.shards = count;
-  call.labels = reinterpret_cast<const std::int32_t*>(f.rows->labels.data());
+  call.labels = ints(f.rows->labels);
   call.maximum = turned.at({});
   call.sum = turned.at(Bytes{count * row});
   call.target = turned.at(Bytes{2 * count * row});
@@ -322,8 +320,7 @@ Result<void> Interpreter::Runner::merge_loss(const Frame& f,
 
 Result<void> Interpreter::Runner::cross_entropy_gradient(const Frame& f,
                                                          const Op& op) {
-  const auto [first, last] =
-      strategy::part_of(schedule_.numerics.vocab, rank_.tp_index, tp_);
+  const auto [first, last] = vocabulary();
   kernels::CrossEntropyBackward call{.dtype = program_.dtype};
   call.rows = f.rows->tokens;
   call.columns = last - first;
@@ -331,7 +328,7 @@ Result<void> Interpreter::Runner::cross_entropy_gradient(const Frame& f,
   call.ld = f.extent(op.inputs[0], 1);
   call.scale = loss_scale_;
   call.logits = f.data[op.inputs[0]];
-  call.labels = reinterpret_cast<const std::int32_t*>(f.rows->labels.data());
+  call.labels = ints(f.rows->labels);
   call.lse = f.data[op.inputs[1]];
   call.d_logits = f.data[op.outputs[0]];
   return run(call);

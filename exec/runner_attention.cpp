@@ -17,10 +17,6 @@ std::span<std::byte> bytes(std::byte* data, std::int64_t size) {
   return {data, static_cast<std::size_t>(size)};
 }
 
-const std::int32_t* ints(const Buffer& b) {
-  return reinterpret_cast<const std::int32_t*>(b.data());
-}
-
 }  // namespace
 
 Interpreter::Runner::Heads Interpreter::Runner::heads() const {
@@ -65,6 +61,15 @@ kernels::AttentionSizes sizes_of(std::int64_t heads, std::int64_t kv_heads,
   return s;
 }
 
+/// Queries at `q`, keys at `kv` and values after the keys' heads.
+template <typename Call>
+void bind(Call& call, const std::byte* q, const std::byte* kv,
+          std::int64_t kv_bytes) {
+  call.q = q;
+  call.k = kv;
+  call.v = kv + kv_bytes;
+}
+
 void use_documents(const Rows& rows, kernels::AttentionSizes& s) {
   s.sequences = rows.documents;
   s.max_q = s.max_kv = rows.longest;
@@ -100,9 +105,7 @@ Result<void> Interpreter::Runner::attention(const Frame& f, const Op& op) {
       sizes_of(h.q, h.kv, h.dim, f.rows->tokens, f.rows->tokens, h.width());
   call.sizes.causal = schedule_.numerics.causal;
   use_documents(*f.rows, call.sizes);
-  call.q = qkv;
-  call.k = qkv + e * h.q_width();
-  call.v = qkv + e * (h.q_width() + h.kv_width());
+  bind(call, qkv, qkv + e * h.q_width(), e * h.kv_width());
   call.out = f.data[op.outputs[0]];
   call.lse = f.data[op.outputs[1]];
   return run(call);
@@ -119,9 +122,7 @@ Result<void> Interpreter::Runner::attention_gradient(const Frame& f,
       sizes_of(h.q, h.kv, h.dim, f.rows->tokens, f.rows->tokens, h.width());
   call.sizes.causal = schedule_.numerics.causal;
   use_documents(*f.rows, call.sizes);
-  call.q = qkv;
-  call.k = qkv + e * h.q_width();
-  call.v = qkv + e * (h.q_width() + h.kv_width());
+  bind(call, qkv, qkv + e * h.q_width(), e * h.kv_width());
   call.out = f.data[op.inputs[2]];
   call.lse = f.data[op.inputs[3]];
   call.d_out = f.data[op.inputs[0]];
@@ -152,9 +153,7 @@ Result<void> Interpreter::Runner::round(const Frame& f, const Op& op) {
     call.sizes = sizes_of(h.q, h.kv, h.dim, tokens, kv_tokens,
                           own ? h.width() : 2 * h.kv_width());
     TRY(const Uploaded starts, Uploaded::of(device_, chunks[c], call.sizes));
-    call.q = qkv;
-    call.k = kv;
-    call.v = kv + e * h.kv_width();
+    bind(call, qkv, kv, e * h.kv_width());
     call.out = out.data();
     call.lse = lse.data();
     TRY_DO(run(call));
@@ -201,9 +200,7 @@ Result<void> Interpreter::Runner::round_gradient(const Frame& f, const Op& op) {
     kernels::AttentionBackward call{.dtype = program_.dtype};
     call.sizes = sizes_of(h.q, h.kv, h.dim, tokens, kv_tokens, kv_ld);
     TRY(const Uploaded starts, Uploaded::of(device_, chunk, call.sizes));
-    call.q = qkv;
-    call.k = kv;
-    call.v = kv + e * h.kv_width();
+    bind(call, qkv, kv, e * h.kv_width());
     call.out = f.data[op.inputs[2]];
     call.lse = f.data[op.inputs[3]];
     call.d_out = f.data[op.inputs[0]];

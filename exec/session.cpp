@@ -3,7 +3,12 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <functional>
+#include <numeric>
 #include <set>
+
+#include "reshard/cells.h"
+#include "reshard/phases.h"
 
 namespace troupe::exec {
 
@@ -106,24 +111,21 @@ class Inside final : public Communicator {
   RankId self_;
 };
 
-}  // namespace
-
-std::unique_ptr<Communicator> inside(Communicator& communicator,
-                                     const RankOf& whole, const RankOf& part,
-                                     DeviceId self) {
-  std::vector<RankId> world_of(part.size());
-  for (const auto& [device, rank] : part) {
-    world_of[rank.at()] = whole.at(device);
+/// The world's numbers of a program's ranks.
+std::vector<RankId> world_ranks(const Program& program, const RankOf& world) {
+  std::vector<RankId> out;
+  for (const schedule::Rank& r : program.schedule.ranks) {
+    out.push_back(world.at(r.device));
   }
-  return std::make_unique<Inside>(communicator, std::move(world_of),
-                                  part.at(self));
+  return out;
 }
 
+}  // namespace
+
 std::vector<std::size_t> Job::order() const {
-  std::vector<std::size_t> out;
-  for (std::size_t k = 1; k < phases.size(); ++k) out.push_back(k);
-  out.push_back(0);
-  return out;
+  std::vector<std::size_t> listed(phases.size());
+  std::iota(listed.begin(), listed.end(), 0);
+  return reshard::execution_order(listed);
 }
 
 Result<Job> make_job(std::vector<Program> phases,
@@ -157,67 +159,34 @@ Result<Job> make_job(std::vector<Program> phases,
 
 namespace {
 
-/// What is left of `box` without `other`.
-std::vector<Box> without(const Box& box, const Box& other) {
-  if (strategy::elements(strategy::overlap(box, other)) == 0) return {box};
-  std::vector<Box> out;
-  Box rest = box;
-  for (std::size_t d = 0; d < box.size(); ++d) {
-    const auto cut = [&](std::int64_t first, std::int64_t last) {
-      if (first >= last) return;
-      Box part = rest;
-      part[d] = {first, last};
-      out.push_back(std::move(part));
-    };
-    cut(rest[d].first, std::min(rest[d].last, other[d].first));
-    cut(std::max(rest[d].first, other[d].last), rest[d].last);
-    rest[d] = {std::max(rest[d].first, other[d].first),
-               std::min(rest[d].last, other[d].last)};
-  }
-  return out;
-}
-
-/// Elements of a tensor that nobody holds, as boxes.
-std::vector<Box> missing_of(const reshard::Layout& held,
-                            const std::vector<std::int64_t>& shape) {
-  Box whole;
-  for (const std::int64_t n : shape) whole.push_back({0, n});
-  std::vector<Box> left{std::move(whole)};
-  for (const reshard::Held& h : held) {
-    for (const Box& box : h.boxes) {
-      std::vector<Box> next;
-      for (const Box& l : left) {
-        for (Box& part : without(l, box)) next.push_back(std::move(part));
-      }
-      left = std::move(next);
-    }
-  }
-  return left;
-}
-
 /// What the optimizer layout's devices hold without those that are lost.
 Result<reshard::Layout> survivors(const schedule::Placement& place,
                                   std::span<const DeviceId> lost) {
   const models::Parameter& p = place.parameter;
-  reshard::Layout held =
+  const reshard::Layout all =
       reshard::layout_of(place.optimizer, p.shape, reshard::kSource);
-  std::vector<DeviceId> owners;
-  std::erase_if(held, [&](const reshard::Held& h) {
-    const bool gone = std::ranges::find(lost, h.device) != lost.end();
-    if (gone) owners.push_back(h.device);
-    return gone;
+  reshard::Layout left = all;
+  std::erase_if(left, [&](const reshard::Held& h) {
+    return std::ranges::find(lost, h.device) != lost.end();
   });
-  const std::vector<Box> missing = missing_of(held, p.shape);
-  if (missing.empty()) return held;
-  std::string spans;
-  for (const strategy::Span& s : missing[0]) {
-    spans += fmt::format("[{}, {})", s.first, s.last);
+  const reshard::Layout* const grid[] = {&all};
+  TRY(const auto cells, reshard::Cells::of(grid, p.shape.size()));
+  const reshard::Holders before(cells, all);
+  const reshard::Holders after(cells, left);
+  for (std::size_t c = 0; c < cells.size(); ++c) {
+    if (before.at(c).empty() || !after.at(c).empty()) continue;
+    std::string spans;
+    for (const strategy::Span& s : cells.box(c)) {
+      spans += fmt::format("[{}, {})", s.first, s.last);
+    }
+    const auto owner = static_cast<std::size_t>(before.at(c)[0]);
+    return fail(Fault::infeasible,
+                fmt::format("optimizer state of {} {}: only lost device {} "
+                            "held it, and no other does; go on from a "
+                            "checkpoint (--load)",
+                            p.name, spans, all[owner].device.v));
   }
-  return fail(Fault::infeasible,
-              fmt::format("optimizer state of {} {}: only lost device {} held "
-                          "it, and no other does; go on from a checkpoint "
-                          "(--load)",
-                          p.name, spans, owners.empty() ? -1 : owners[0].v));
+  return left;
 }
 
 }  // namespace
@@ -237,14 +206,20 @@ Result<Move> state_move(const Job& from, const Job& to,
 }
 
 Session::Session(const Job& job, DeviceId self, Device& device,
-                 Communicator& world, std::span<const Prices* const> prices)
-    : job_(job), self_(self), device_(device), world_(world) {
+                 Communicator& world, const RankOf& rank_of,
+                 std::span<const Prices* const> prices)
+    : job_(job),
+      self_(self),
+      device_(device),
+      world_(world),
+      rank_of_(rank_of) {
   for (std::size_t k = 0; k < job.phases.size(); ++k) {
     const Program& p = job.phases[k];
     Phase& phase = phases_.emplace_back();
     const auto it = p.rank_of.find(self);
     if (it == p.rank_of.end()) continue;
-    phase.communicator = inside(world, job.rank_of, p.rank_of, self);
+    phase.communicator =
+        std::make_unique<Inside>(world, world_ranks(p, rank_of), it->second);
     phase.interpreter = std::make_unique<Interpreter>(
         p, it->second, device, *phase.communicator,
         k < prices.size() ? prices[k] : nullptr);
@@ -269,19 +244,13 @@ HeldWeight* held_by(Interpreter* rank, std::size_t index) {
 }
 
 /// Which of a weight's storages a move reads or writes.
-using Pick = Storage* (*)(HeldWeight&);
-
-Storage* pick_compute(HeldWeight& w) { return &w.compute; }
-Storage* pick_sum(HeldWeight& w) { return &w.sum.storage; }
-Storage* pick_master(HeldWeight& w) { return &w.master.storage; }
-Storage* pick_m(HeldWeight& w) { return &w.m.storage; }
-Storage* pick_v(HeldWeight& w) { return &w.v.storage; }
+using Pick = std::function<Storage*(HeldWeight&)>;
 
 /// Ends of a move on one device.
 struct Ends {
   Interpreter* from = nullptr;
   Interpreter* to = nullptr;
-  Pick pick = nullptr;
+  Pick pick;
   int kind = 0;      ///< tells moves of the same parameter apart
   bool add = false;  ///< to what is there
 };
@@ -320,15 +289,16 @@ Result<void> perform(const Move& move, const Ends& ends, DeviceId self,
 
 Result<void> Session::switch_to(std::size_t phase, std::size_t before,
                                 bool carries) {
-  const Ends ends{phases_[before].interpreter.get(),
-                  phases_[phase].interpreter.get(), pick_compute, 1, false};
+  Ends ends{phases_[before].interpreter.get(), phases_[phase].interpreter.get(),
+            [](HeldWeight& w) { return &w.compute; }, 1, false};
   if (!carries) {
-    return perform(job_.parameters[phase], ends, self_, job_.rank_of, device_,
+    return perform(job_.parameters[phase], ends, self_, rank_of_, device_,
                    world_);
   }
-  const Ends sums{ends.from, ends.to, pick_sum, 2, true};
-  return perform(job_.gradients[phase], sums, self_, job_.rank_of, device_,
-                 world_);
+  ends.pick = [](HeldWeight& w) { return &w.sum.storage; };
+  ends.kind = 2;
+  ends.add = true;
+  return perform(job_.gradients[phase], ends, self_, rank_of_, device_, world_);
 }
 
 Result<StepResult> Session::step(std::span<const data::Batch> batches,
@@ -354,8 +324,8 @@ Result<StepResult> Session::step(std::span<const data::Batch> batches,
   const auto bytes = std::as_writable_bytes(std::span(&loss, 1));
   TRY_DO(device_.copy_in(shared.data(), bytes));
   std::vector<RankId> all;
-  for (std::size_t r = 0; r < job_.rank_of.size(); ++r) {
-    all.push_back(make_id<RankId>(r));
+  for (const auto& [device, rank] : job_.rank_of) {
+    all.push_back(rank_of_.at(device));
   }
   Time unused;
   TRY_DO(
@@ -372,15 +342,13 @@ Result<StepResult> Session::step(std::span<const data::Batch> batches,
 Result<void> Session::take_over(const Move& move, Session* from, Session* to,
                                 DeviceId self, Device& device,
                                 Communicator& world, const RankOf& rank_of) {
-  Ends ends{from == nullptr ? nullptr : from->updater(),
-            to == nullptr ? nullptr : to->updater(), pick_master, 3, false};
-  TRY_DO(perform(move, ends, self, rank_of, device, world));
-  ends.pick = pick_m;
-  ends.kind = 4;
-  TRY_DO(perform(move, ends, self, rank_of, device, world));
-  ends.pick = pick_v;
-  ends.kind = 5;
-  TRY_DO(perform(move, ends, self, rank_of, device, world));
+  for (const State state : kStates) {
+    const Ends ends{from == nullptr ? nullptr : from->updater(),
+                    to == nullptr ? nullptr : to->updater(),
+                    [state](HeldWeight& w) { return &w.state(state); },
+                    3 + static_cast<int>(state), false};
+    TRY_DO(perform(move, ends, self, rank_of, device, world));
+  }
   if (to == nullptr || to->updater() == nullptr) return {};
   return to->updater()->weights().publish(*to->phases_[0].communicator);
 }

@@ -47,20 +47,15 @@ Result<Move> state_move(const Job& from, const Job& to,
                         const clusters::Cluster& cluster,
                         std::span<const reshard::DeviceId> lost = {});
 
-/// A communicator of fewer ranks inside a larger one: `part` says the numbers
-/// of its devices' ranks, `whole` those of the larger one's, which must
-/// outlive it.
-std::unique_ptr<Communicator> inside(Communicator& communicator,
-                                     const RankOf& whole, const RankOf& part,
-                                     reshard::DeviceId self);
-
 /// One device of a job.
 class Session {
  public:
-  /// `world`: a communicator whose ranks are `job.rank_of`. `prices` by phase;
+  /// `world`: a communicator whose ranks are `rank_of`, all of the job's
+  /// devices and perhaps more; both must outlive this. `prices` by phase;
   /// empty: no virtual time passes.
   Session(const Job& job, reshard::DeviceId self, Device& device,
-          Communicator& world, std::span<const Prices* const> prices = {});
+          Communicator& world, const RankOf& rank_of,
+          std::span<const Prices* const> prices = {});
   ~Session();
 
   Result<void> initialise(const Values& values);
@@ -90,6 +85,7 @@ class Session {
   reshard::DeviceId self_;
   Device& device_;
   Communicator& world_;
+  const RankOf& rank_of_;
   std::vector<Phase> phases_;
 };
 

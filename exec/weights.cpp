@@ -122,6 +122,18 @@ Result<void> Weights::make_tensor(const schedule::Tensor& tensor, int layer) {
   return {};
 }
 
+const Storage& HeldWeight::state(State which) const {
+  switch (which) {
+    case State::master:
+      return master.storage;
+    case State::m:
+      return m.storage;
+    case State::v:
+      return v.storage;
+  }
+  return master.storage;
+}
+
 Values initial_values(std::uint64_t seed) {
   return [seed](const models::Parameter& p, State state, std::int64_t index) {
     return state == State::master ? initial_value(p, index, seed) : 0.0;
@@ -214,10 +226,8 @@ Result<void> Weights::fill(const HeldWeight& held, const Values& values) {
     }
     return {};
   };
-  TRY_DO(fill_all(State::master, held.compute));
-  TRY_DO(fill_all(State::master, held.master.storage));
-  TRY_DO(fill_all(State::m, held.m.storage));
-  return fill_all(State::v, held.v.storage);
+  for (const State state : kStates) TRY_DO(fill_all(state, held.state(state)));
+  return fill_all(State::master, held.compute);
 }
 
 Result<void> Weights::reduce(Communicator& communicator) {
@@ -260,10 +270,7 @@ Result<void> Weights::update(const Training& training, double factor,
                              std::int64_t step) {
   for (HeldWeight& held : held_) {
     kernels::AdamW call{.dtype = program_.dtype};
-    call.elements = 0;
-    for (const Piece& piece : held.sum.storage.pieces) {
-      call.elements += strategy::elements(piece.box);
-    }
+    call.elements = elements(held.sum.storage);
     if (call.elements == 0) continue;
     call.rate = training.rate;
     call.beta1 = training.beta1;
@@ -297,10 +304,7 @@ Result<void> Weights::publish(Communicator& communicator) {
   for (HeldWeight& held : held_) {
     kernels::Cast call{.from = held.master.storage.dtype,
                        .to = held.copy.storage.dtype};
-    call.elements = 0;
-    for (const Piece& piece : held.master.storage.pieces) {
-      call.elements += strategy::elements(piece.box);
-    }
+    call.elements = elements(held.master.storage);
     if (call.elements == 0) continue;
     call.in = held.master.buffer.data();
     call.out = held.copy.buffer.data();

@@ -1,6 +1,7 @@
 // A rank's parameters, their gradients and their optimizer state.
 #pragma once
 
+#include <array>
 #include <functional>
 #include <map>
 #include <string>
@@ -28,6 +29,7 @@ double initial_value(const models::Parameter& parameter, std::int64_t index,
 
 /// What is kept of a parameter between steps.
 enum class State : std::uint8_t { master, m, v };
+inline constexpr std::array kStates{State::master, State::m, State::v};
 
 /// Where a run begins: the value of an element of a parameter's state.
 using Values = std::function<double(const models::Parameter& parameter,
@@ -42,6 +44,11 @@ struct HeldWeight {
   Storage compute, gradient;             ///< inside the blocks' tensors
   OwnedStorage master, m, v, sum, copy;  ///< in the optimizer layout
   const Share* share = nullptr;
+
+  const Storage& state(State which) const;
+  Storage& state(State which) {
+    return const_cast<Storage&>(std::as_const(*this).state(which));
+  }
 };
 
 class Weights {

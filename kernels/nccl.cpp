@@ -6,6 +6,8 @@
 #include <cstddef>
 #include <utility>
 
+#include "kernels/dynamic_library.h"
+
 namespace troupe::kernels::nccl {
 namespace {
 
@@ -83,17 +85,7 @@ Result<std::shared_ptr<const Library>> Library::open(const std::string& path) {
     places = {"libnccl.so.2", "libnccl.so",
               "/usr/local/cuda/lib64/libnccl.so.2"};
   }
-  std::string reason;
-  for (const std::string& place : places) {
-    table.library = dlopen(place.c_str(), RTLD_NOW | RTLD_LOCAL);
-    if (table.library != nullptr) break;
-    const char* said = dlerror();
-    if (reason.empty() && said != nullptr) reason = said;
-  }
-  if (table.library == nullptr) {
-    return fail(Fault::unavailable, "NCCL cannot be opened: " + reason +
-                                        "; add its folder to LD_LIBRARY_PATH");
-  }
+  TRY(table.library, open_library("NCCL", places));
   if (const char* missing = table.find_all()) {
     return fail(Fault::unavailable,
                 std::string("NCCL lacks ") + missing + "; 2.10 is needed");

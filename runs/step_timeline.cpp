@@ -6,6 +6,7 @@
 #include <tuple>
 
 #include "reshard/price.h"
+#include "schedule/lower.h"
 
 namespace troupe::runs {
 
@@ -98,7 +99,8 @@ class Builder {
 bool is_update(const schedule::Schedule& s, const Task& task) {
   return task.kind == TaskKind::optimizer ||
          (task.kind == TaskKind::gradient_sync &&
-          s.syncs[static_cast<std::size_t>(task.what)].name == "gradient norm");
+          s.syncs[static_cast<std::size_t>(task.what)].name ==
+              schedule::kGradientNorm);
 }
 
 bool left_out(const schedule::Schedule& s, const Task& task, Doing doing) {

@@ -13,10 +13,6 @@ using kernels::OpKind;
 using kernels::OpShape;
 using kernels::rows_by_columns;
 
-std::int64_t ceil_div(std::int64_t a, std::int64_t b) {
-  return (a + b - 1) / b;
-}
-
 profiles::LayerKey key_of(const models::Model& model, const Layout& layout,
                           profiles::Part part, bool backward) {
   profiles::LayerKey key;

@@ -12,10 +12,6 @@ using kernels::OpKind;
 using kernels::OpShape;
 using kernels::rows_by_columns;
 
-std::int64_t ceil_div(std::int64_t a, std::int64_t b) {
-  return (a + b - 1) / b;
-}
-
 /// Scores, mask, softmax and dropout through memory: before flash attention.
 void append_unfused(BlockBuilder& b, const Layout& layout, const LayerSizes& s,
                     TensorIndex qkv, TensorIndex out, Role saved) {

@@ -11,10 +11,6 @@ using kernels::OpKind;
 using kernels::OpShape;
 using kernels::rows_by_columns;
 
-std::int64_t ceil_div(std::int64_t a, std::int64_t b) {
-  return (a + b - 1) / b;
-}
-
 /// Attention over the encoder's output (cross_decoder layers).
 TensorIndex append_cross(BlockBuilder& b, const Layout& layout,
                          const LayerSizes& s, TensorIndex x, Role saved) {

@@ -15,6 +15,10 @@ namespace troupe::schedule {
 /// Slots of every stage of every pipeline, for ScheduleKind::custom.
 using Orders = std::vector<std::vector<std::vector<Slot>>>;
 
+/// Name of the sync that every optimizer task waits for: the norm is of all
+/// gradients.
+inline constexpr std::string_view kGradientNorm = "gradient norm";
+
 /// The schedule of one step of `phase`. Stages without layers are left out.
 ///
 /// Requires: a strategy that `strategy::validate` found no error in.

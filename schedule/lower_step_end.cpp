@@ -10,10 +10,6 @@ namespace {
 
 using clusters::Collective;
 
-std::int64_t ceil_div(std::int64_t a, std::int64_t b) {
-  return (a + b - 1) / b;
-}
-
 /// Elements of a segment on one rank of a tensor-parallel group of size tp.
 std::int64_t local_elements(const models::ParameterCount& p, std::int64_t tp) {
   return ceil_div(p.split, tp) + p.repeated;
@@ -118,7 +114,7 @@ TaskId add_norm_sync(Lowering& l,
                      const std::vector<std::vector<TaskId>>& of_stage) {
   if (l.out.ranks.size() < 2) return {};
   Sync sync;
-  sync.name = "gradient norm";
+  sync.name = kGradientNorm;
   SyncGroup all;
   all.bytes = kernels::size_of(kernels::DType::fp32);
   for (std::size_t r = 0; r < l.out.ranks.size(); ++r) {

@@ -1,6 +1,7 @@
 # The bodies of the operators on the CPU, in host memory.
 find_package(Eigen3 3.4 REQUIRED NO_MODULE)
-set(TROUPE_CPU_KERNELS attention.cpp attention_backward.cpp copies.cpp cross_entropy.cpp embedding.cpp gemm.cpp
+set(TROUPE_CPU_KERNELS attention.cpp attention_backward.cpp copies.cpp
+  cross_entropy.cpp embedding.cpp gemm.cpp
   norm.cpp optimizer.cpp pointwise.cpp run.cpp)
 list(TRANSFORM TROUPE_CPU_KERNELS PREPEND cpu/)
 # Loops over elements gain a factor from being vectorised, which -O2 does

@@ -8,6 +8,8 @@
 #include <sstream>
 #include <string>
 
+#include "kernels/dynamic_library.h"
+
 namespace troupe::kernels::cuda {
 namespace {
 
@@ -165,17 +167,7 @@ Result<std::unique_ptr<Lt>> Lt::open() {
   const std::string name = fmt::format("libcublasLt.so.{}", CUBLAS_VER_MAJOR);
   const std::array<std::string, 2> places{
       name, std::string(TROUPE_CUDA_LIBRARIES) + "/" + name};
-  std::string reason;
-  for (const std::string& place : places) {
-    table.library = dlopen(place.c_str(), RTLD_NOW | RTLD_LOCAL);
-    if (table.library != nullptr) break;
-    const char* said = dlerror();
-    if (reason.empty() && said != nullptr) reason = said;
-  }
-  if (table.library == nullptr) {
-    return fail(Fault::unavailable, "cuBLASLt cannot be opened: " + reason +
-                                        "; add its folder to LD_LIBRARY_PATH");
-  }
+  TRY(table.library, open_library("cuBLASLt", places));
   if (!table.find_all()) {
     return fail(Fault::unavailable, name + " lacks a function that is needed");
   }

@@ -6,10 +6,10 @@
 #include <algorithm>
 #include <cstdlib>
 #include <filesystem>
-#include <random>
 
 #include "clusters/read.h"
 #include "reshard/resolve.h"
+#include "tests/support/dice.h"
 
 namespace troupe::reshard {
 
@@ -26,19 +26,7 @@ inline std::filesystem::path seeds() {
   return shared / "seeds-data";
 }
 
-/// Small random numbers, the same on every machine.
-class Dice {
- public:
-  explicit Dice(std::uint64_t seed) : engine_(seed) {}
-  /// In [0, n).
-  int below(int n) {
-    return static_cast<int>(engine_() % static_cast<std::uint64_t>(n));
-  }
-  bool one_in(int n) { return below(n) == 0; }
-
- private:
-  std::mt19937_64 engine_;
-};
+using test::Dice;
 
 /// Splits `devices` in random factors over dimensions, copies and summands.
 inline strategy::States random_states(Dice& dice, int devices, int dimensions,

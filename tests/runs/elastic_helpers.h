@@ -9,33 +9,15 @@
 #include <algorithm>
 #include <map>
 #include <numeric>
-#include <random>
 #include <string>
 
 #include "runs/elastic_run.h"
 #include "strategy/load.h"
+#include "tests/support/dice.h"
 
 namespace troupe::runs {
 
-/// Small random numbers, the same on every machine.
-class Dice {
- public:
-  explicit Dice(std::uint64_t seed) : engine_(seed) {}
-  int below(int n) {
-    return static_cast<int>(engine_() % static_cast<std::uint64_t>(n));
-  }
-  bool one_in(int n) { return below(n) == 0; }
-  template <typename T>
-  void shuffle(std::vector<T>& list) {
-    for (std::size_t i = list.size(); i > 1; --i) {
-      std::swap(list[i - 1],
-                list[static_cast<std::size_t>(below(static_cast<int>(i)))]);
-    }
-  }
-
- private:
-  std::mt19937_64 engine_;
-};
+using test::Dice;
 
 inline constexpr int kLayers = 4;
 /// Odd sizes, so that nothing divides evenly; tables small enough to look at
