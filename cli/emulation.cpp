@@ -41,9 +41,10 @@ Result<void> check_size(const strategy::Plan& plan, std::size_t phase) {
                   replicas, plan.model.name, bytes / 1e9, kMostBytes / 1e9));
 }
 
-Result<exec::Program> program_of(const strategy::Plan& plan,
-                                 std::size_t phase) {
-  TRY(schedule::Schedule lowered, lower_phase(plan, phase));
+/// `like`: the schedule that hand-overs are to be performed as in.
+Result<exec::Program> program_of(const strategy::Plan& plan, std::size_t phase,
+                                 const schedule::Schedule* like = {}) {
+  TRY(schedule::Schedule lowered, lower_phase(plan, phase, like));
   return exec::make_program(
       std::move(lowered),
       schedule::placements(plan.strategy, plan.strategy.phases[phase],
@@ -51,11 +52,13 @@ Result<exec::Program> program_of(const strategy::Plan& plan,
       plan.cluster);
 }
 
+/// The phases of `plan`, which is `asked` for another model or precision.
 Result<exec::Job> job_of(const strategy::Plan& plan,
-                         std::span<const std::size_t> phases) {
+                         const PlannedSteps& asked) {
   std::vector<exec::Program> programs;
-  for (const std::size_t phase : phases) {
-    TRY(exec::Program program, program_of(plan, phase));
+  for (const std::size_t phase : asked.phases) {
+    TRY(const schedule::Schedule like, lower_phase(*asked.plan, phase));
+    TRY(exec::Program program, program_of(plan, phase, &like));
     programs.push_back(std::move(program));
   }
   return exec::make_job(std::move(programs), plan.cluster);
@@ -146,7 +149,7 @@ Result<Prepared> prepare(const std::vector<PlannedSteps>& plans,
   TRY(out.plans, prepared(plans, request));
   for (std::size_t i = 0; i < plans.size(); ++i) {
     const strategy::Plan& plan = out.plans[i];
-    TRY(exec::Job job, job_of(plan, plans[i].phases));
+    TRY(exec::Job job, job_of(plan, plans[i]));
     out.jobs.push_back(std::make_unique<exec::Job>(std::move(job)));
     emu::Segment& segment = out.segments.emplace_back();
     segment.job = out.jobs.back().get();

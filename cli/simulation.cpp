@@ -70,7 +70,8 @@ Result<const profiles::CostModel*> SharedCosts::of(
 }
 
 Result<schedule::Schedule> lower_phase(const strategy::Plan& plan,
-                                       std::size_t phase) {
+                                       std::size_t phase,
+                                       const schedule::Schedule* like) {
   schedule::Orders orders;
   const strategy::Phase& source = plan.strategy.phases[phase];
   if (plan.strategy.schedule == strategy::ScheduleKind::custom) {
@@ -78,7 +79,7 @@ Result<schedule::Schedule> lower_phase(const strategy::Plan& plan,
     TRY(orders, schedule::parse_order(json, plan.strategy.order_file, source));
   }
   return schedule::lower(plan.strategy, source, plan.model, plan.cluster,
-                         orders);
+                         orders, like);
 }
 
 results::RunResult answer_of(const results::Performed& step,

@@ -60,9 +60,11 @@ class SharedCosts {
       loaded_;
 };
 
-/// Lowers phase `phase` of the plan, with its task order read when custom.
+/// Lowers phase `phase` of the plan, with its task order read when custom;
+/// `like` as in `schedule::lower`.
 Result<schedule::Schedule> lower_phase(const strategy::Plan& plan,
-                                       std::size_t phase);
+                                       std::size_t phase,
+                                       const schedule::Schedule* like = {});
 
 /// A performed step as an answer, with its hashes and `bar_pipelines` of its
 /// picture.

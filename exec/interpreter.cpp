@@ -135,6 +135,47 @@ Result<Buffer> Interpreter::Runner::receive(const Task& transfer, TaskId id,
   return input;
 }
 
+Result<Buffer> Interpreter::Runner::receive_shared(const Task& sharing,
+                                                   TaskId id, const Rows& rows,
+                                                   Time& ready) {
+  const TaskId first = schedule_.dependencies_of(sharing).front();
+  TRY(Buffer input, receive(schedule_.tasks[first.at()], first, rows, ready));
+  const auto what = static_cast<std::size_t>(sharing.what);
+  const schedule::Transfer& transfer = schedule_.transfers[what];
+  if (tp_ > 1) {
+    const bool casts = transfer.collective == clusters::Collective::broadcast;
+    const Bytes row =
+        Bytes{size_of_type()} * std::int64_t{schedule_.numerics.hidden};
+    std::vector<Bytes> sizes;
+    for (std::int64_t i = 0; i < tp_; ++i) {
+      const std::int64_t part = schedule::row_shard(rows.shard, i, tp_).count();
+      sizes.push_back(row * (casts ? (i == 0 ? rows.shard : 0) : part));
+    }
+    TRY(Buffer mine, Buffer::of(device_, sizes[tp_index_]));
+    const std::int64_t begin =
+        casts ? 0
+              : schedule::row_shard(rows.shard,
+                                    static_cast<std::int64_t>(tp_index_), tp_)
+                    .first;
+    TRY_DO(device_.copy(mine.at({}), input.at(row * begin), mine.size()));
+    TRY_DO(communicator_.all_gather(
+        tensor_group_, {mine.at({}), static_cast<std::size_t>(mine.size().v)},
+        sizes, {input.at({}), static_cast<std::size_t>(input.size().v)},
+        ready));
+  }
+  if (prices_ != nullptr) {
+    // Ranks to which no message came learn of its time from the others.
+    Time start = spans[first].second;
+    TRY_DO(communicator_.meet(stage_group_, start));
+    const auto sent =
+        static_cast<std::size_t>(schedule_.tasks[first.at()].what);
+    note(first, start - prices_->transfers[sent], start);
+    note(id, start, start + prices_->transfers[what]);
+    ready = std::max(ready, spans[id].second);
+  }
+  return input;
+}
+
 Result<Buffer> Interpreter::Runner::input_of(TaskId id, Time& ready) {
   const Task& task = schedule_.tasks[id.at()];
   ready = std::max(now_, known_end(task));
@@ -145,7 +186,9 @@ Result<Buffer> Interpreter::Runner::input_of(TaskId id, Time& ready) {
     if (b.kind == TaskKind::transfer) {
       const auto& t = schedule_.transfers[static_cast<std::size_t>(b.what)];
       if (t.to != rank_.stage) continue;
-      TRY(input, receive(b, before, rows_.at(task.micro_batch), ready));
+      const Rows& rows = rows_.at(task.micro_batch);
+      TRY(input, t.shares() ? receive_shared(b, before, rows, ready)
+                            : receive(b, before, rows, ready));
     } else if (b.stage == rank_.stage) {
       const auto it = outputs_.find(before);
       if (it == outputs_.end()) continue;

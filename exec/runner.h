@@ -44,6 +44,9 @@ class Interpreter::Runner {
   Result<Buffer> input_of(TaskId id, Time& ready);
   Result<Buffer> receive(const schedule::Task& transfer, TaskId id,
                          const Rows& rows, Time& ready);
+  /// The two transfers of a hand-over whose ranks share what they get.
+  Result<Buffer> receive_shared(const schedule::Task& sharing, TaskId id,
+                                const Rows& rows, Time& ready);
   Result<void> send(TaskId id, const Buffer& output);
   Result<void> pass_time(schedule::TaskKind kind);
   Result<const Rows*> rows_of(std::int32_t micro_batch,

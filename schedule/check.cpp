@@ -67,6 +67,33 @@ std::string operand_problem(const Block& block, const Operator& op) {
   return {};
 }
 
+/// Whether a task is the second transfer of a hand-over.
+bool shares_rows(const Schedule& s, const Task& task) {
+  return task.kind == TaskKind::transfer &&
+         s.transfers[static_cast<std::size_t>(task.what)].shares();
+}
+
+void check_shared(const Schedule& s, std::size_t i, Findings& findings) {
+  const Transfer& transfer = s.transfers[i];
+  const std::string where = fmt::format("transfers/{}", i);
+  if (transfer.shares() == transfer.groups.empty() ||
+      (transfer.shares() && !transfer.messages.empty())) {
+    findings.error(where,
+                   "expected messages to another stage, or groups within one");
+    return;
+  }
+  if (!transfer.shares()) return;
+  if (transfer.collective != clusters::Collective::all_gather &&
+      transfer.collective != clusters::Collective::broadcast) {
+    findings.error(where, "rows are shared by all-gather or broadcast only");
+  }
+  const auto& members = s.stage(transfer.to).members;
+  for (const SyncGroup& group : transfer.groups) {
+    if (std::ranges::find(members, group.ranks) != members.end()) continue;
+    findings.error(where, "a group that is no member of its stage");
+  }
+}
+
 void check_slots(const Schedule& s, std::size_t i, Findings& findings) {
   const Stage& stage = s.stages[i];
   std::set<std::tuple<TaskKind, int, int>> seen;
@@ -125,17 +152,19 @@ Findings check_messages(const Schedule& s) {
     const Task& task = s.tasks[t];
     for (const TaskId before : s.dependencies_of(task)) {
       const Task& source = s.tasks[before.at()];
-      if (source.kind == TaskKind::transfer && computes(task.kind)) {
+      if (source.micro_batch != task.micro_batch) continue;
+      const bool sharing = shares_rows(s, task);
+      if (source.kind == TaskKind::transfer &&
+          (computes(task.kind) || sharing)) {
         const auto& transfer =
             s.transfers[static_cast<std::size_t>(source.what)];
-        if (transfer.to == task.stage &&
-            source.micro_batch == task.micro_batch) {
+        if (transfer.to == task.stage) {
           ++consumers[before.at()];
+          if (sharing) produced[t] = !transfer.shares();
         }
       }
-      if (task.kind == TaskKind::transfer && computes(source.kind) &&
-          source.stage == task.stage &&
-          source.micro_batch == task.micro_batch) {
+      if (task.kind == TaskKind::transfer && !sharing &&
+          computes(source.kind) && source.stage == task.stage) {
         produced[t] = 1;
       }
     }
@@ -160,6 +189,7 @@ Findings check_messages(const Schedule& s) {
                        "a message between ranks of other stages");
       }
     }
+    check_shared(s, i, findings);
   }
   for (std::size_t i = 0; i < s.stages.size(); ++i) check_slots(s, i, findings);
   return findings;

@@ -86,6 +86,15 @@ void check_orders(const Schedule& s, Ranges& r) {
   }
 }
 
+void check_groups(const Schedule& s, const std::vector<SyncGroup>& groups,
+                  const std::string& where, Ranges& r) {
+  for (const SyncGroup& g : groups) {
+    r.expect(g.bytes.v >= 0, where, "negative bytes");
+    r.expect(!g.ranks.empty(), where, "an empty group");
+    for (const RankId rank : g.ranks) r.id(rank, s.ranks.size(), where);
+  }
+}
+
 void check_parts(const Schedule& s, Ranges& r) {
   for (std::size_t i = 0; i < s.bodies.size(); ++i) {
     const std::string where = fmt::format("bodies/{}", i);
@@ -107,17 +116,14 @@ void check_parts(const Schedule& s, Ranges& r) {
       r.id(m.to, s.ranks.size(), where);
       r.expect(m.bytes.v >= 0, where, "negative bytes");
     }
+    check_groups(s, s.transfers[i].groups, where, r);
   }
   for (std::size_t i = 0; i < s.syncs.size(); ++i) {
     const std::string where = fmt::format("syncs/{}", i);
     for (const StageId id : s.syncs[i].stages) {
       r.id(id, s.stages.size(), where);
     }
-    for (const SyncGroup& g : s.syncs[i].groups) {
-      r.expect(g.bytes.v >= 0, where, "negative bytes");
-      r.expect(!g.ranks.empty(), where, "an empty group");
-      for (const RankId rank : g.ranks) r.id(rank, s.ranks.size(), where);
-    }
+    check_groups(s, s.syncs[i].groups, where, r);
   }
 }
 

@@ -126,6 +126,8 @@ void fields(Archive& a, T& x) {
   a.field("from", x.from);
   a.field("to", x.to);
   a.field("messages", x.messages);
+  a.field("collective", x.collective);
+  a.field("groups", x.groups);
 }
 
 template <typename Archive, typename T>

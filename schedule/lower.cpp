@@ -222,10 +222,12 @@ std::vector<Segment> segments(const Lowering& l) {
 
 Result<Schedule> lower(const strategy::Strategy& strategy,
                        const strategy::Phase& phase, const models::Model& model,
-                       const clusters::Cluster& cluster, const Orders& orders) {
+                       const clusters::Cluster& cluster, const Orders& orders,
+                       const Schedule* like) {
   TRY_DO(check_size(phase));
-  Lowering l{strategy, phase, model, cluster, orders, BlockShop(model),
-             {},       {},    {},    {},      {},     {}};
+  Lowering l{strategy, phase, model, cluster, orders, BlockShop(model), {}, {},
+             {},       {},    {},    {},      {}};
+  if (like != nullptr) l.ways.follow(*like);
   l.out.model = model.name;
   l.out.cluster = cluster.name;
   l.out.phase = phase.name;

@@ -20,12 +20,15 @@ using Orders = std::vector<std::vector<std::vector<Slot>>>;
 inline constexpr std::string_view kGradientNorm = "gradient norm";
 
 /// The schedule of one step of `phase`. Stages without layers are left out.
+/// `like`: hand-overs are performed as in this schedule, of the same strategy
+/// for a model of another size.
 ///
 /// Requires: a strategy that `strategy::validate` found no error in.
 /// Errors: input, when the phase is too large to address.
 Result<Schedule> lower(const strategy::Strategy& strategy,
                        const strategy::Phase& phase, const models::Model& model,
                        const clusters::Cluster& cluster,
-                       const Orders& orders = {});
+                       const Orders& orders = {},
+                       const Schedule* like = nullptr);
 
 }  // namespace troupe::schedule

@@ -203,6 +203,23 @@ struct Channel {
   bool backward;
 };
 
+/// A hand-over's place among the transfers; -1: it has no second.
+struct TransferPair {
+  std::int32_t sent = -1, shared = -1;
+};
+
+TransferPair add_transfers(Lowering& l, HandedOver handed) {
+  std::vector<Transfer>& all = l.out.transfers;
+  TransferPair out;
+  out.sent = static_cast<std::int32_t>(all.size());
+  all.push_back(std::move(handed.sent));
+  if (handed.shared) {
+    out.shared = static_cast<std::int32_t>(all.size());
+    all.push_back(std::move(*handed.shared));
+  }
+  return out;
+}
+
 void add_channel(Lowering& l, const Channel& c, const TaskTable& table,
                  const strategy::Pipeline& source) {
   const auto& made = c.backward ? table.backward : table.forward;
@@ -214,7 +231,7 @@ void add_channel(Lowering& l, const Channel& c, const TaskTable& table,
     }
     return;
   }
-  std::map<int, int> known;
+  std::map<std::pair<int, strategy::HandOver>, TransferPair> known;
   TaskId previous;
   const std::vector<TaskId>& order = l.out.stages[c.from.at()].order;
   for (std::size_t i = 0; i < order.size(); ++i) {
@@ -227,26 +244,34 @@ void add_channel(Lowering& l, const Channel& c, const TaskTable& table,
     if (!sends || producer.part + 1 != producer.parts) continue;
     const int seq =
         strategy::sequence_length(l.strategy, source, producer.micro_batch);
-    const auto [it, fresh] = known.try_emplace(seq);
-    if (fresh) {
-      it->second = static_cast<int>(l.out.transfers.size());
-      l.out.transfers.push_back(
-          hand_over(l, c.from, c.to, source.micro_batch_size, seq));
-    }
+    const Passage passage{c.from, c.to, source.micro_batch_size, seq};
+    const strategy::HandOver way = way_of(
+        l, passage, {c.from, c.from_chunk, c.backward, producer.micro_batch});
+    const auto [it, fresh] = known.try_emplace({seq, way});
+    if (fresh) it->second = add_transfers(l, hand_over(l, passage, way));
     Task task;
     task.kind = TaskKind::transfer;
     task.chunk = static_cast<std::uint8_t>(c.from_chunk);
     task.backward = c.backward;
     task.stage = c.from;
     task.micro_batch = producer.micro_batch;
-    task.what = it->second;
-    const TaskId added = l.add(task);
-    l.wait(added, order[i]);
-    if (previous) l.wait(added, previous);
-    previous = added;
-    l.wait(made[table.at(c.to_stage, c.to_chunk, producer.micro_batch)], added);
+    task.what = it->second.sent;
+    const TaskId sent = l.add(task);
+    l.wait(sent, order[i]);
+    if (previous) l.wait(sent, previous);
+    previous = sent;
+    TaskId arrived = sent;
+    if (it->second.shared >= 0) {
+      task.stage = c.to;
+      task.chunk = static_cast<std::uint8_t>(c.to_chunk);
+      task.what = it->second.shared;
+      arrived = l.add(task);
+      l.wait(arrived, sent);
+    }
+    l.wait(made[table.at(c.to_stage, c.to_chunk, producer.micro_batch)],
+           arrived);
     if (!l.strategy.overlap_hand_over && i + 1 < order.size()) {
-      l.wait(order[i + 1], added);
+      l.wait(order[i + 1], sent);
     }
   }
 }

@@ -108,6 +108,33 @@ void add_tied_sync(Lowering& l, std::vector<std::vector<TaskId>>& of_stage) {
   }
 }
 
+/// Under sequence parallelism every rank of a member sees its own rows only:
+/// gradients of what all of them hold are summed over the member.
+void add_member_sums(Lowering& l, std::span<const Segment> parts,
+                     std::vector<std::vector<TaskId>>& of_stage) {
+  if (!l.strategy.sequence_parallel) return;
+  const Bytes element = kernels::size_of(l.strategy.gradient_dtype);
+  std::vector<Bytes> repeated(l.out.stages.size());
+  for (const Segment& part : parts) {
+    for (const Segment::Holder& h : part.holders) {
+      repeated[h.stage.at()] += element * part.parameters.repeated;
+    }
+  }
+  for (std::size_t s = 0; s < l.out.stages.size(); ++s) {
+    Sync sync;
+    sync.name = "norms";
+    sync.stages = {make_id<StageId>(s)};
+    for (const auto& member : l.out.stages[s].members) {
+      if (member.size() > 1) sync.groups.push_back({member, repeated[s]});
+    }
+    const TaskId last = last_backward(l, {sync.stages[0], 0, 0}, true);
+    if (sync.groups.empty() || repeated[s].v == 0 || !last) continue;
+    const TaskId task = add_sync(l, TaskKind::gradient_sync, std::move(sync));
+    l.wait(task, last);
+    of_stage[s].push_back(task);
+  }
+}
+
 /// The gradient norm over everything: a few bytes, but nobody updates before
 /// the slowest pipeline has its gradients.
 TaskId add_norm_sync(Lowering& l,
@@ -234,6 +261,7 @@ void lower_step_end(Lowering& l, std::span<const Segment> parts) {
     }
   }
   add_tied_sync(l, of_stage);
+  add_member_sums(l, parts, of_stage);
   const TaskId norm = add_norm_sync(l, of_stage);
   const std::vector<std::int64_t> elements = updated_elements(l, parts);
   std::vector<TaskId> updates;

@@ -2,10 +2,13 @@
 #pragma once
 
 #include <map>
+#include <optional>
 #include <span>
+#include <tuple>
 #include <utility>
 #include <vector>
 
+#include "reshard/price.h"
 #include "schedule/blocks.h"
 #include "schedule/lower.h"
 #include "schedule/tokens.h"
@@ -27,6 +30,23 @@ struct Segment {
   int replicas = 0;  ///< tensor-parallel groups that hold it
 };
 
+/// Which way each hand-over takes.
+class HandOverWays {
+ public:
+  /// Of hand-overs with the same kinds of links and sizes, the price of one.
+  using Key = std::vector<std::int64_t>;
+  /// A hand-over of a schedule: the sender's stage and chunk, the direction,
+  /// the micro-batch.
+  using Place = std::tuple<StageId, int, bool, std::int32_t>;
+
+  /// Takes all ways from `schedule`.
+  void follow(const Schedule& schedule);
+  std::map<Place, strategy::HandOver> followed;
+  bool follows = false;
+  std::map<Key, strategy::HandOver> cheapest;
+  std::optional<reshard::Rates> rates;
+};
+
 /// Everything known while a schedule is put together.
 struct Lowering {
   const strategy::Strategy& strategy;
@@ -45,6 +65,7 @@ struct Lowering {
   /// Edges (task, what it waits for), turned into slices at the end.
   std::vector<std::pair<TaskId, TaskId>> waits;
   std::map<std::vector<std::vector<std::int64_t>>, BodyId> bodies;
+  HandOverWays ways;
 
   TaskId add(Task task) {
     out.tasks.push_back(task);
@@ -72,8 +93,24 @@ ChunkRange part_layers(const ChunkRange& chunk, Part part);
 
 BodyId body_of(Lowering& l, StageId stage, const Slot& slot, int seq_len,
                Part part);
-/// The hand-over of one micro-batch's activations (or their gradients).
-Transfer hand_over(const Lowering& l, StageId from, StageId to,
-                   int micro_batch_size, int seq_len);
+/// Between whom, and how much, activations (or their gradients) pass.
+struct Passage {
+  StageId from, to;
+  int micro_batch_size = 1;
+  int seq_len = 0;
+};
+/// The transfers of a hand-over; `shared` is empty where one is enough.
+struct HandedOver {
+  Transfer sent;
+  std::optional<Transfer> shared;
+};
+/// Requires: `way` is not `cheapest`.
+HandedOver hand_over(const Lowering& l, const Passage& passage,
+                     strategy::HandOver way);
+/// The way that the strategy, or the schedule that is followed, wants, or the
+/// one of least predicted time at nominal bandwidths; ties go to the earlier.
+/// Only batched where no rank of a receiving member needs another's rows.
+strategy::HandOver way_of(Lowering& l, const Passage& passage,
+                          const HandOverWays::Place& place);
 
 }  // namespace troupe::schedule

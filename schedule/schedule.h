@@ -218,18 +218,26 @@ struct Message {
   bool operator==(const Message&) const = default;
 };
 
-/// A hand-over between two stages, in one direction, for one size.
-struct Transfer {
-  StageId from, to;
-  std::vector<Message> messages;
-  bool operator==(const Transfer&) const = default;
-};
-
-/// One collective of a sync.
+/// One collective of several that start together.
 struct SyncGroup {
   std::vector<RankId> ranks;
   Bytes bytes;
   bool operator==(const SyncGroup&) const = default;
+};
+
+/// A hand-over between two stages, in one direction, for one size. Where all
+/// ranks of a member need the same rows it may be two transfers: messages,
+/// then one from the stage to itself in which the ranks of each member share
+/// what they got.
+struct Transfer {
+  StageId from, to;
+  std::vector<Message> messages;
+  /// Of the second transfer: an all-gather, to which rank i of n brings
+  /// `row_shard` i of the member's rows, or a broadcast by the first rank.
+  clusters::Collective collective = clusters::Collective::all_gather;
+  std::vector<SyncGroup> groups;
+  bool operator==(const Transfer&) const = default;
+  bool shares() const { return from == to; }
 };
 
 /// Collectives that start together: the gradient sync (or parameter gather)

@@ -177,8 +177,25 @@ class Engine {
 
 Activities activities_of(const Schedule& schedule, const Network& network) {
   Activities out;
+  const auto collectives = [&](clusters::Collective collective,
+                               const std::vector<schedule::SyncGroup>& list) {
+    std::vector<Network::Group> groups;
+    for (const auto& group : list) {
+      auto& g = groups.emplace_back();
+      g.bytes = group.bytes;
+      for (const auto r : group.ranks) {
+        g.devices.push_back(schedule.rank(r).device);
+      }
+    }
+    return network.collectives(collective, groups);
+  };
   std::vector<Network::Message> messages;
   for (const auto& transfer : schedule.transfers) {
+    if (transfer.shares()) {
+      out.transfers.push_back(
+          collectives(transfer.collective, transfer.groups));
+      continue;
+    }
     messages.clear();
     for (const auto& m : transfer.messages) {
       messages.push_back(
@@ -187,15 +204,7 @@ Activities activities_of(const Schedule& schedule, const Network& network) {
     out.transfers.push_back(network.messages(messages));
   }
   for (const auto& sync : schedule.syncs) {
-    std::vector<Network::Group> groups;
-    for (const auto& group : sync.groups) {
-      auto& g = groups.emplace_back();
-      g.bytes = group.bytes;
-      for (const auto r : group.ranks) {
-        g.devices.push_back(schedule.rank(r).device);
-      }
-    }
-    out.syncs.push_back(network.collectives(sync.collective, groups));
+    out.syncs.push_back(collectives(sync.collective, sync.groups));
   }
   return out;
 }

@@ -29,6 +29,12 @@ constexpr std::array<std::pair<const char*, ScheduleKind>, 4> kSchedules{
      {"interleaved", ScheduleKind::interleaved},
      {"custom", ScheduleKind::custom}}};
 
+constexpr std::array<std::pair<const char*, HandOver>, 4> kHandOvers{
+    {{"cheapest", HandOver::cheapest},
+     {"batched", HandOver::batched},
+     {"leader", HandOver::leader},
+     {"scatter", HandOver::scatter}}};
+
 constexpr std::size_t kMostPhases = 4096;
 
 kernels::DType read_dtype(JsonObject& o, std::string_view key,
@@ -181,6 +187,7 @@ void read_options(JsonObject& o, Strategy& s) {
   s.overlap_gradient_sync =
       o.boolean("overlap_gradient_sync", s.overlap_gradient_sync);
   s.overlap_hand_over = o.boolean("overlap_hand_over", s.overlap_hand_over);
+  s.hand_over = o.choice<HandOver>("hand_over", kHandOvers, s.hand_over);
   s.switch_memory = {o.integer("switch_memory", {0, std::int64_t{1} << 50}, 0)};
   s.order_file = o.text("order_file", "");
   s.recompute = read_recompute(o).value_or(RecomputeRule{});

@@ -33,6 +33,20 @@ std::int64_t tokens_of(const Strategy& strategy, const Pipeline& pipeline) {
 
 }  // namespace
 
+std::string_view name_of(HandOver way) {
+  switch (way) {
+    case HandOver::cheapest:
+      return "cheapest";
+    case HandOver::batched:
+      return "batched";
+    case HandOver::leader:
+      return "leader";
+    case HandOver::scatter:
+      return "scatter";
+  }
+  return "";
+}
+
 int Stage::layers() const {
   int out = 0;
   for (const LayerRange& chunk : chunks) out += chunk.count();

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "clusters/cluster.h"
@@ -105,6 +106,16 @@ enum class Pointwise : std::uint8_t {
   autocast,
 };
 
+/// How stages pass activations on where the ranks of a tensor-parallel group
+/// all need the same rows.
+enum class HandOver : std::uint8_t {
+  cheapest,  ///< of the following, by nominal bandwidths
+  batched,   ///< every rank gets all of them
+  leader,    ///< one rank gets them and broadcasts
+  scatter,   ///< every rank gets a part, then they all-gather
+};
+std::string_view name_of(HandOver way);
+
 /// The whole strategy file. `model` and `cluster` are names or paths.
 struct Strategy {
   std::string name;
@@ -126,6 +137,7 @@ struct Strategy {
   bool overlap_gradient_sync = false;
   /// Stage hand-over runs beside compute (else the sender waits for it).
   bool overlap_hand_over = true;
+  HandOver hand_over = HandOver::cheapest;
   /// Most that a switch between phases packs and receives on a device; 0: any.
   Bytes switch_memory;
   ScheduleKind schedule = ScheduleKind::one_f_one_b;

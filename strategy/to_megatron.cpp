@@ -225,6 +225,10 @@ void write_options(const Strategy& s, const ShortForm& form, Writer& w) {
       w.cannot("two interleaved stages that wait for their hand-overs");
     }
   }
+  // It scatters and gathers wherever ranks need the same rows.
+  if (s.hand_over == HandOver::batched || s.hand_over == HandOver::leader) {
+    w.cannot(fmt::format("the hand-over '{}'", name_of(s.hand_over)));
+  }
   if (s.schedule == ScheduleKind::gpipe) w.cannot("the GPipe schedule");
   if (s.schedule == ScheduleKind::custom) w.cannot("a custom schedule");
 }

@@ -160,6 +160,7 @@ Json to_json(const Strategy& s) {
             {"pointwise", word_of(s.pointwise)},
             {"overlap_gradient_sync", s.overlap_gradient_sync},
             {"overlap_hand_over", s.overlap_hand_over},
+            {"hand_over", name_of(s.hand_over)},
             {"schedule", word_of(s.schedule)},
             {"recompute", recompute_json(s.recompute)},
             {"phases", Json::array()}};

@@ -47,8 +47,9 @@ TEST(Lowering, MakesOneTaskForEachMicroBatchStageAndDirection) {
   EXPECT_EQ(count[TaskKind::backward], 2 * 4 * 4);
   EXPECT_EQ(count[TaskKind::transfer], 2 * 3 * 4 * 2);
   EXPECT_EQ(count[TaskKind::optimizer], 8);
-  // One gradient sync per stage pair, one for the norm.
-  EXPECT_EQ(count[TaskKind::gradient_sync], 4 + 1);
+  // One gradient sync per stage pair, one within each stage for what its
+  // ranks hold in common, one for the norm.
+  EXPECT_EQ(count[TaskKind::gradient_sync], 4 + 8 + 1);
   EXPECT_EQ(s.ranks.size(), 16u);
 }
 
@@ -60,7 +61,11 @@ TEST(Lowering, SyncsTheSegmentsThatUnequalPipelinesShare) {
   for (const Sync& sync : s.syncs) names.push_back(sync.name);
   EXPECT_EQ(names, (std::vector<std::string>{"embedding, layers 0-3", "layer 4",
                                              "layers 5-6", "layer 7, head",
+                                             "norms", "norms", "norms", "norms",
                                              "gradient norm"}));
+  // Two norms of each layer and, at the end, one more; fp32.
+  EXPECT_EQ(s.syncs[4].groups[0].bytes.v, 4 * 2 * 256 * 4);
+  EXPECT_EQ(s.syncs[5].groups[0].bytes.v, (4 * 2 + 1) * 256 * 4);
   // Layer 7: TP 4 against TP 1, so the single device is in all four groups.
   const Sync& last = s.syncs[3];
   ASSERT_EQ(last.groups.size(), 4u);

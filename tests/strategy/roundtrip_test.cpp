@@ -89,6 +89,8 @@ Strategy any_strategy(const models::Model& model) {
   s.pointwise = *rc::gen::element(Pointwise::fused, Pointwise::eager,
                                   Pointwise::autocast);
   s.overlap_hand_over = *rc::gen::arbitrary<bool>();
+  s.hand_over = *rc::gen::element(HandOver::cheapest, HandOver::batched,
+                                  HandOver::leader, HandOver::scatter);
   s.schedule = ScheduleKind::custom;
   s.order_file = "/order.json";
   if (*inRange(0, 2)) s.recompute.mode = Recompute::selective;
