@@ -11,35 +11,20 @@
 #include "cli/say.h"
 #include "strategy/annotation_json.h"
 #include "strategy/ds_config.h"
-#include "strategy/layouts.h"
+#include "strategy/tensor_layouts.h"
 
 namespace troupe::cli {
 namespace {
 
 using strategy::Use;
 
-constexpr std::pair<const char*, Use> kUses[] = {{"compute", Use::compute},
-                                                 {"gradient", Use::gradient},
-                                                 {"optimizer", Use::optimizer}};
+constexpr Use kUses[] = {Use::compute, Use::gradient, Use::optimizer};
 
 struct Options {
   StrategyOptions source;
-  std::string phase, output, read, format = "troupe";
+  std::string phase, output, read, format;
   bool json = false;
 };
-
-Json phase_json(const strategy::Plan& plan, const strategy::Phase& phase) {
-  const strategy::Layouts layouts(plan.strategy, phase, plan.model);
-  Json parameters = Json::array();
-  for (const models::Parameter& p : models::parameter_list(plan.model)) {
-    Json one{{"name", p.name}, {"shape", p.shape}};
-    for (const auto& [name, use] : kUses) {
-      one[name] = strategy::to_json(layouts.of(p, use));
-    }
-    parameters.push_back(std::move(one));
-  }
-  return {{"phase", phase.name}, {"parameters", std::move(parameters)}};
-}
 
 /// One line per run of layers with equal layouts.
 void print_phase(const strategy::Plan& plan, const strategy::Phase& phase) {
@@ -49,8 +34,8 @@ void print_phase(const strategy::Plan& plan, const strategy::Phase& phase) {
   int hidden = 0;
   for (const models::Parameter& p : models::parameter_list(plan.model)) {
     std::string text;
-    for (const auto& [name, use] : kUses) {
-      text += fmt::format("  {:<10}{}\n", name,
+    for (const Use use : kUses) {
+      text += fmt::format("  {:<10}{}\n", name_of(use),
                           strategy::to_string(layouts.of(p, use)));
     }
     if (text == last) {
@@ -93,13 +78,15 @@ Result<int> annotate(const Options& o) {
   print_warnings(plan);
   TRY(const auto phases, choose_phases(plan.strategy, o.phase));
   std::string text;
-  if (o.format == "hspmd") {
+  const bool reference =
+      o.format == "hspmd" || (o.format.empty() && !o.output.empty() && !o.json);
+  if (reference) {
     TRY(const Json config, strategy::to_ds_config(plan, phases.front()));
     text = to_text(config) + "\n";
   } else if (o.json || !o.output.empty()) {
     Json list = Json::array();
     for (const std::size_t i : phases) {
-      list.push_back(phase_json(plan, plan.strategy.phases[i]));
+      list.push_back(strategy::layouts_json(plan, plan.strategy.phases[i]));
     }
     text = to_text({{"model", plan.model.name},
                     {"cluster", plan.cluster.name},
@@ -128,7 +115,7 @@ void add_annotate(Commands& commands) {
   c->get_option("strategy")->required(false);
   c->add_option("--phase", o->phase, "only this phase");
   c->add_option("--format", o->format,
-                "troupe, or hspmd for a ds_parallel_config file")
+                "hspmd, a ds_parallel_config file (what -o writes), or troupe")
       ->check(CLI::IsMember({"troupe", "hspmd"}));
   c->add_option("--read", o->read,
                 "show a ds_parallel_config file instead of a strategy");

@@ -11,6 +11,7 @@
 #include "cli/command.h"
 #include "cli/options.h"
 #include "cli/reshard_switch.h"
+#include "cli/reshard_tensors.h"
 #include "cli/say.h"
 #include "clusters/read.h"
 #include "reshard/cases.h"
@@ -31,6 +32,7 @@ struct Options {
   std::string source, destination, shape, dtype = "bf16", cluster;
   std::string rule = "auto", senders = "balanced";
   std::string cases, output;
+  std::vector<std::string> sides;
   int case_index = -1;
   bool explain = false, json = false, hand_over = false;
   bool plans = false, clear_plans = false;
@@ -111,8 +113,7 @@ Result<clusters::Cluster> cluster_for(const Options& o,
       }
     }
   }
-  return clusters::read_cluster(fmt::format(
-      "8 x h100-sxm per node, 400 Gbit/s per GPU, {} nodes", most / 8 + 1));
+  return nodes_for(clusters::DeviceId{most});
 }
 
 /// What a plan moves against what it must, for people.
@@ -212,8 +213,7 @@ Result<std::vector<reshard::Case>> read_pairs(const Options& o,
   std::vector<reshard::Case> out;
   if (o.cases.empty()) {
     if (o.source.empty() || o.destination.empty()) {
-      return fail(Fault::input,
-                  "expected --src and --dst, --cases, or --strategy");
+      return fail(Fault::input, "expected SRC and DST, --cases, or --strategy");
     }
     if (o.case_index >= 0) return fail(Fault::input, "--case needs --cases");
     TRY(const Json source, read_side(o.source, "--src"));
@@ -268,24 +268,49 @@ Result<int> resolve_pairs(const Options& o) {
   return good ? 0 : 1;
 }
 
-Result<int> run(const Options& o) {
-  if (o.plans || o.clear_plans) return run_plans(o.clear_plans, o.json);
-  if (o.moving.strategy.empty()) return resolve_pairs(o);
+/// `SRC DST`: one tensor's layouts are --src and --dst, else all tensors'.
+Result<Options> with_sides(Options o) {
+  if (o.sides.empty()) return o;
+  const bool other = !o.cases.empty() || !o.source.empty() ||
+                     !o.destination.empty() || !o.moving.strategy.empty();
+  if (o.sides.size() != 2 || other) {
+    return fail(Fault::input,
+                "expected SRC and DST, or options in their place");
+  }
+  TRY(const SideKind source, kind_of_side(o.sides[0]));
+  TRY(const SideKind destination, kind_of_side(o.sides[1]));
+  const bool one =
+      source == SideKind::tensor && destination == SideKind::tensor;
+  (one ? o.source : o.moving.source) = o.sides[0];
+  (one ? o.destination : o.moving.destination) = o.sides[1];
+  return o;
+}
+
+Result<int> run(const Options& given) {
+  if (given.plans || given.clear_plans) {
+    return run_plans(given.clear_plans, given.json);
+  }
+  TRY(const Options o, with_sides(given));
+  SwitchCommand command = o.moving;
+  if (!command.strategy.empty()) {
+    command.source = command.destination = command.strategy;
+  }
+  if (command.source.empty()) return resolve_pairs(o);
   const bool both = !o.cases.empty() || !o.source.empty() ||
                     !o.destination.empty() || o.hand_over;
   if (both) {
     return fail(Fault::input,
-                "--strategy stands alone: all its parameters "
-                "move from --from-phase to --to-phase");
+                "all tensors of a model move; --src, --dst, --cases and "
+                "--hand-over are of a single one");
   }
   TRY(const kernels::DType dtype, read_dtype(o.dtype));
   TRY(const reshard::Options options, read_options(o));
-  SwitchCommand command = o.moving;
   command.senders = options.senders;
   command.dtype = dtype;
   command.cluster = o.cluster;
   command.case_index = o.case_index;
   command.json = o.json;
+  command.explain = o.explain;
   return run_switch(command);
 }
 
@@ -295,6 +320,11 @@ void add_reshard(Commands& commands) {
   auto o = std::make_shared<Options>();
   CLI::App* command = commands.add(
       "reshard", "plan the communication from one tensor layout to another");
+  command
+      ->add_option("sides", o->sides,
+                   "SRC DST: files of troupe annotate, strategies, or single "
+                   "layouts (with --shape)")
+      ->expected(0, 2);
   command->add_option("--src", o->source, "annotation (JSON or file)");
   command->add_option("--dst", o->destination, "annotation (JSON or file)");
   command->add_option("--shape", o->shape, "of the tensor, e.g. 4096x11008");

@@ -8,27 +8,16 @@
 #include "base/file.h"
 #include "base/text.h"
 #include "cli/options.h"
+#include "cli/reshard_tensors.h"
 #include "cli/say.h"
 #include "reshard/plan_cache.h"
+#include "reshard/resolve.h"
 #include "reshard/verify.h"
-#include "strategy/load.h"
 
 namespace troupe::cli {
 namespace {
 
 using reshard::SenderRule;
-
-/// A phase by name or by number from 0.
-Result<std::size_t> phase_of(const strategy::Strategy& s,
-                             const std::string& wanted, const char* option) {
-  for (std::size_t p = 0; p < s.phases.size(); ++p) {
-    if (s.phases[p].name == wanted || std::to_string(p) == wanted) return p;
-  }
-  std::vector<std::string> names;
-  for (const strategy::Phase& phase : s.phases) names.push_back(phase.name);
-  return fail(Fault::input, fmt::format("{} {}: the phases are {}", option,
-                                        excerpt(wanted), join(names)));
-}
 
 /// Which layouts a whole switch goes from and to.
 struct Uses {
@@ -95,6 +84,65 @@ void print_plan(const reshard::CachedPlan& cached) {
   print_rules(plan);
 }
 
+/// Tensors that move alike, and what one of them would take alone.
+struct Kind {
+  std::string name;  ///< of the first
+  std::int64_t tensors = 0;
+  Bytes moved;         ///< of all of them
+  std::string chosen;  ///< for one alone
+  Time predicted;
+  std::string why;
+};
+
+Result<std::vector<Kind>> kinds_of(
+    const reshard::SwitchPlan& plan,
+    const std::vector<reshard::TensorChange>& changes,
+    const reshard::Routes& routes) {
+  std::vector<Kind> out(plan.classes.size());
+  for (std::size_t t = 0; t < plan.class_of.size(); ++t) {
+    ++out[static_cast<std::size_t>(plan.class_of[t])].tensors;
+  }
+  for (const reshard::Transfer& t : plan.transfers) {
+    const auto tensor = static_cast<std::size_t>(t.tensor);
+    out[static_cast<std::size_t>(plan.class_of[tensor])].moved.v += t.bytes;
+  }
+  for (std::size_t c = 0; c < out.size(); ++c) {
+    const auto& change =
+        changes[static_cast<std::size_t>(plan.classes[c].representative)];
+    TRY(const reshard::Resolution alone,
+        reshard::resolve_all(change.source, change.destination, change.shape,
+                             change.dtype, routes));
+    const reshard::Candidate& best = alone.candidates[alone.chosen];
+    out[c].name = change.name;
+    out[c].chosen = best.name;
+    out[c].predicted = best.plan.predicted;
+    out[c].why = best.verdict;
+  }
+  return out;
+}
+
+Json kinds_json(const std::vector<Kind>& kinds) {
+  Json list = Json::array();
+  for (const Kind& kind : kinds) {
+    list.push_back({{"name", kind.name},
+                    {"tensors", kind.tensors},
+                    {"moved_bytes", kind.moved.v},
+                    {"operation", kind.chosen},
+                    {"predicted_s", to_seconds(kind.predicted)},
+                    {"verdict", kind.why}});
+  }
+  return list;
+}
+
+void print_kinds(const std::vector<Kind>& kinds) {
+  if (kinds.empty()) return;
+  say("kinds of tensors, and one of each by itself:\n");
+  for (const Kind& kind : kinds) {
+    say("  {:<34}{:>5} x{:>12} {:<24}{:>10}  {}\n", kind.name, kind.tensors,
+        human(kind.moved), kind.chosen, human(kind.predicted), kind.why);
+  }
+}
+
 }  // namespace
 
 Result<SenderRule> sender_rule(const std::string& name) {
@@ -147,27 +195,15 @@ void add_switch_options(CLI::App& command, SwitchCommand& o) {
 }
 
 Result<int> run_switch(const SwitchCommand& o) {
-  StrategyOptions source;
-  source.strategy = o.strategy;
-  source.cluster = o.cluster;
-  source.from = o.spelling;
-  source.model = o.model;
-  source.case_index = o.case_index;
-  TRY(const strategy::Plan plan, load(source));
-  print_warnings(plan);
-  TRY(const std::size_t from,
-      phase_of(plan.strategy, o.from.empty() ? "0" : o.from, "--from-phase"));
-  TRY(const std::size_t to,
-      phase_of(plan.strategy, o.to.empty() ? "1" : o.to, "--to-phase"));
   TRY(const Uses uses, uses_of(o.use));
-  const strategy::Layouts before(plan.strategy, plan.strategy.phases[from],
-                                 plan.model);
-  const strategy::Layouts after(plan.strategy, plan.strategy.phases[to],
-                                plan.model);
-  const auto changes = reshard::parameter_changes(before, uses.from, after,
-                                                  uses.to, plan.model, o.dtype);
-  const reshard::Rates rates = reshard::rates_of(plan.cluster);
-  const reshard::Routes routes(plan.cluster, rates);
+  TRY(const TensorSide from, tensors_of(o, o.source, o.from, "0", uses.from));
+  const bool same = o.source == o.destination;
+  TRY(const TensorSide to,
+      tensors_of(o, o.destination, o.to, same ? "1" : "0", uses.to));
+  TRY(const auto changes, changes_between(from, to, o.dtype));
+  TRY(const clusters::Cluster cluster, cluster_of(o, from, to, changes));
+  const reshard::Rates rates = reshard::rates_of(cluster);
+  const reshard::Routes routes(cluster, rates);
   reshard::SwitchOptions options;
   options.senders = o.senders;
   options.bucket = Bytes{o.bucket_bytes};
@@ -180,13 +216,19 @@ Result<int> run_switch(const SwitchCommand& o) {
   if (o.check) {
     TRY(wrong, reshard::wrong_with(moved.plan, changes, options.bucket));
   }
+  std::vector<Kind> kinds;
+  if (o.explain) {
+    TRY(kinds, kinds_of(moved.plan, changes, routes));
+  }
   if (o.json) {
     Json json = plan_json(moved);
     if (o.check) json["wrong"] = wrong;
+    if (o.explain) json["kinds"] = kinds_json(kinds);
     say("{}\n", to_text(json));
     return wrong.empty() ? 0 : 1;
   }
   print_plan(moved);
+  print_kinds(kinds);
   for (const std::string& line : wrong) say("  wrong: {}\n", line);
   if (o.check && wrong.empty()) {
     say("checked: every element of every tensor arrives exactly once\n");

@@ -10,13 +10,17 @@
 namespace troupe::cli {
 
 struct SwitchCommand {
-  std::string strategy, spelling, model, from, to, cluster;
+  /// The strategy whose phases are switched; or two files, each with layouts
+  /// of all tensors, or a strategy.
+  std::string strategy, source, destination;
+  std::string spelling, model, from, to, cluster;
   int case_index = -1;
   std::string use = "compute";
   std::int64_t bucket_bytes = 0;
   reshard::SenderRule senders = reshard::SenderRule::balanced;
   kernels::DType dtype = kernels::DType::bf16;
   bool json = false, check = false, no_plan_cache = false;
+  bool explain = false;
 };
 
 void add_switch_options(CLI::App& command, SwitchCommand& options);

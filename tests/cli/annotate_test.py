@@ -25,7 +25,7 @@ class Annotate(CliTest):
     def test_hspmd_file_is_read_back(self):
         path = self.write("s.json", json.dumps({**SHORT, "tp": 2, "pp": 2}))
         config = self.home / "ds.json"
-        self.run_troupe("annotate", path, "--format", "hspmd", "-o", config)
+        self.run_troupe("annotate", path, "-o", config)
         blocks = json.loads(config.read_text())["llama"]["blocks"]
         self.assertEqual(len(blocks), 24)
         entries = self.json_of("annotate", "--read", config)["entries"]

@@ -2,7 +2,7 @@
 import json
 import unittest
 
-from support import CliTest
+from support import SHORT, CliTest
 
 
 def group(first, count, **states):
@@ -35,6 +35,51 @@ class HandOver(CliTest):
             "reshard", "--hand-over", "--shape", "8x4",
             "--src", json.dumps(group(0, 2, dup=1, partial=2)),
             "--dst", json.dumps(group(2, 2, dup=2)), names="summands")
+
+
+class Sides(CliTest):
+    def test_single_layouts(self):
+        answer = self.json_of(
+            "reshard", json.dumps(group(0, 4, dup=4)),
+            self.write("d.json", json.dumps(group(8, 4, split={"0": 4}))),
+            "--shape", "8x4", "--explain")
+        self.assertEqual(answer["wrong"], [])
+        self.assertGreater(len(answer["candidates"]), 0)
+
+    def test_all_ways_to_name_a_models_layouts_agree(self):
+        small = {**SHORT, "dp": 2, "tp": 2, "pp": 2}
+        before = self.write("s.json", json.dumps(small))
+        after = self.write("t.json", json.dumps(
+            {**small, "tp": 4, "dp": 1, "global_batch": 2,
+             "micro_batches": 2}))
+        direct = self.json_of("reshard", before, after, "--check",
+                              "--explain")
+        self.assertEqual(direct["wrong"], [])
+        self.assertGreater(direct["moved_bytes"], 0)
+        self.assertEqual(sum(k["tensors"] for k in direct["kinds"]),
+                         direct["tensors"])
+        files = []
+        for name, path in (("a", before), ("b", after)):
+            files.append(self.write(name + ".json", self.run_troupe(
+                "annotate", path, "--json").stdout))
+        cluster = ("--cluster", SHORT["cluster"])
+        read = self.json_of("reshard", *files, *cluster)
+        for key in ("moved_bytes", "tensors", "predicted_s"):
+            self.assertEqual(read[key], direct[key])
+        # HSPMD's files: other shapes and names, the same matrices.
+        configs = []
+        for name, path in (("c", before), ("d", after)):
+            configs.append(str(self.home / (name + ".json")))
+            self.run_troupe("annotate", path, "-o", configs[-1])
+        model = ("--model", SHORT["model"])
+        reference = self.json_of("reshard", *configs, *cluster, *model,
+                                 "--check")
+        self.assertEqual(reference["wrong"], [])
+        self.refused("reshard", *configs, names="--model")
+        self.refused("reshard", configs[0], after, *model, names="one kind")
+        self.refused("reshard", files[0], names="SRC and DST")
+        self.refused("reshard", files[0], files[1], "--to-phase", "7",
+                     names="phase 7")
 
 
 class Switches(CliTest):
