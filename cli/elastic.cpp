@@ -7,6 +7,7 @@
 
 #include "base/file.h"
 #include "cli/command.h"
+#include "cli/elastic_machinery.h"
 #include "cli/options.h"
 #include "cli/say.h"
 #include "cli/simulation.h"
@@ -21,36 +22,6 @@ struct ElasticOptions {
   std::vector<std::string> set;
   bool json = false, alone = false;
 };
-
-/// One step of a candidate, simulated.
-Result<runs::StepPerformance> simulated(const runs::Trace& trace,
-                                        const runs::Candidate& candidate,
-                                        const clusters::Cluster& cluster,
-                                        const runs::Condition& condition,
-                                        const profiles::CostModel& healthy) {
-  strategy::Plan plan;
-  plan.strategy = candidate.strategy;
-  plan.model = trace.model;
-  plan.cluster = cluster;
-  const runs::ConditionCosts costs(healthy, trace.cluster, condition);
-  SimulationOptions options;
-  options.reserve = kReserve;
-  options.bar_pipelines = 0;
-  TRY(const results::RunResult run, simulate_phase(plan, 0, costs, options));
-  runs::StepPerformance out{.step = run.step_time,
-                            .tokens = run.tokens,
-                            .model_flops = run.model_flops,
-                            .mfu = run.mfu,
-                            .out_of_memory = run.out_of_memory,
-                            .memory = {}};
-  for (const results::StageSummary& stage : run.stages) {
-    for (const int d : stage.devices) {
-      out.memory.push_back(
-          {clusters::DeviceId{d}, stage.memory.peak, stage.memory.limit});
-    }
-  }
-  return out;
-}
 
 /// The segments and changes of one outcome, one after another on a track.
 void add_outcome(results::TraceWriter& out, int process,
@@ -104,16 +75,7 @@ Result<int> elastic(const ElasticOptions& o) {
   TRY(const strategy::LoadOptions fields, load_options(options));
   TRY(const runs::Trace trace, runs::load_trace(o.trace, fields.set));
   TRY(const auto costs, load_costs(o.profiles, trace.cluster));
-  const runs::Machinery machinery{
-      .step =
-          [&](const runs::Candidate& candidate,
-              const clusters::Cluster& cluster,
-              const runs::Condition& condition) {
-            return simulated(trace, candidate, cluster, condition, *costs);
-          },
-      .rates = [&](const clusters::Cluster& cluster) -> Result<reshard::Rates> {
-        return reshard::rates_of(cluster, *costs);
-      }};
+  const runs::Machinery machinery = simulator(trace, *costs);
   TRY(const runs::Comparison comparison,
       runs::compare_policies(trace, machinery, !o.alone));
   const Json json = runs::to_json(trace, comparison);

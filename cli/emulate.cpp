@@ -6,6 +6,7 @@
 
 #include "base/file.h"
 #include "cli/command.h"
+#include "cli/emulated_trace.h"
 #include "cli/emulation.h"
 #include "cli/options.h"
 #include "cli/say.h"
@@ -101,6 +102,7 @@ Json to_json(const EmulationAnswer& a) {
            {"model", a.model},
            {"ranks", a.emulation.ranks},
            {"precision", a.precision},
+           {"steps", a.step_numbers},
            {"loss", a.emulation.loss},
            {"gradient_norm", a.emulation.gradient_norm},
            {"memory_bytes", a.emulation.most_memory.v},
@@ -123,7 +125,7 @@ void print(const EmulationAnswer& a) {
   say("{} on {}: {} ranks, {}\n", a.model, a.strategy, a.emulation.ranks,
       a.precision);
   for (std::size_t i = 0; i < a.emulation.loss.size(); ++i) {
-    say("step {:<4} loss {:.9f}  gradient norm {:.6g}\n", i + 1,
+    say("step {:<4} loss {:.9f}  gradient norm {:.6g}\n", a.step_numbers[i],
         a.emulation.loss[i], a.emulation.gradient_norm[i]);
   }
   if (a.emulation.deviation) {
@@ -195,18 +197,32 @@ Result<void> keep(const Options& o, results::RunResult& run) {
 
 /// A job with the plans that it reads.
 struct Prepared {
-  std::vector<std::unique_ptr<strategy::Plan>> plans;
+  TraceCourse course;
   std::optional<EmulationJob> job;
 };
 
-Result<Prepared> prepare(Options& o, emu::MpiSession* mpi) {
+constexpr std::string_view kLoadAdvice =
+    "begin the strategy that follows from a checkpoint (--save, --load)";
+
+/// Strategies one after the other, and what is lost between them.
+Result<TraceCourse> course_of(const Options& o) {
   TRY(strategy::Plan plan, load(o.source));
-  if (mpi == nullptr || mpi->rank() == 0) print_warnings(plan);
-  Prepared out;
+  TraceCourse out;
+  Course& course = out.course;
   out.plans.push_back(std::make_unique<strategy::Plan>(std::move(plan)));
   const strategy::Plan& first = *out.plans[0];
-  TRY(const auto phases, choose_phases(first.strategy, o.phase));
-  std::vector<PlannedSteps> steps{{&first, phases, {}}};
+  TRY(auto phases, choose_phases(first.strategy, o.phase));
+  const auto add = [&](std::vector<std::size_t> chosen) -> runs::Act& {
+    course.strategies.push_back({out.plans.back().get(), std::move(chosen)});
+    runs::Act& act = course.acts.emplace_back();
+    act.runs = static_cast<int>(course.acts.size()) - 1;
+    act.title = first.strategy.name;
+    act.cluster = first.cluster;
+    act.rates = reshard::rates_of(first.cluster);
+    return act;
+  };
+  add(std::move(phases));
+  course.advice = kLoadAdvice;
   if (o.lose.size() > o.then.size()) {
     return fail(Fault::input, "--lose: give a --then for each");
   }
@@ -217,11 +233,45 @@ Result<Prepared> prepare(Options& o, emu::MpiSession* mpi) {
     TRY(strategy::Plan other, load(next));
     TRY_DO(check_same_job(first, other, name));
     out.plans.push_back(std::make_unique<strategy::Plan>(std::move(other)));
-    TRY(const auto all, choose_phases(out.plans.back()->strategy, ""));
-    steps.push_back({out.plans.back().get(), all, {}});
+    TRY(auto all, choose_phases(out.plans.back()->strategy, ""));
+    runs::Act& act = add(std::move(all));
     if (i >= o.lose.size()) continue;
-    TRY(steps.back().lost, lost_devices(o.lose[i], *out.plans.back()));
+    TRY(act.missing, lost_devices(o.lose[i], *out.plans.back()));
   }
+  return out;
+}
+
+/// Options that say something of strategies, of which a trace has its own.
+Result<void> check_trace_options(const Options& o) {
+  const std::pair<bool, const char*> given[] = {
+      {!o.then.empty(), "--then"},
+      {!o.lose.empty(), "--lose"},
+      {!o.phase.empty(), "--phase"},
+      {!o.clock.empty(), "--clock"},
+      {!o.source.from.empty(), "--from"},
+      {!o.source.model.empty(), "--model"},
+      {!o.source.cluster.empty(), "--cluster"},
+      {!o.source.hostfile.empty(), "--hostfile"}};
+  for (const auto& [is, name] : given) {
+    if (is) {
+      return fail(Fault::input,
+                  fmt::format("{} is for a strategy; {} is a trace, which says "
+                              "itself what runs when",
+                              name, o.source.strategy));
+    }
+  }
+  return {};
+}
+
+Result<Prepared> prepare(Options& o, emu::MpiSession* mpi) {
+  Prepared out;
+  if (runs::is_trace(o.source.strategy)) {
+    TRY_DO(check_trace_options(o));
+    TRY(out.course, load_course(o.source, o.request.profiles));
+  } else {
+    TRY(out.course, course_of(o));
+  }
+  if (mpi == nullptr || mpi->rank() == 0) print_warnings(*out.course.plans[0]);
   o.request.precision = *kernels::parse_dtype(o.precision);
   o.request.virtual_clock = !o.clock.empty();
   if (!o.request.trace.empty() && !o.request.virtual_clock) {
@@ -231,17 +281,31 @@ Result<Prepared> prepare(Options& o, emu::MpiSession* mpi) {
   }
   TRY_DO(check_output(o.request.trace.string()));
   TRY_DO(check_output(o.request.save.string()));
-  TRY(out.job, EmulationJob::make(std::move(steps), o.request, mpi));
+  TRY(out.job, EmulationJob::make(out.course.course, o.request, mpi));
   return out;
 }
 
-Result<int> answer(EmulationJob& job, const Options& o, bool prints) {
-  TRY(EmulationAnswer answer, job.perform());
+Result<int> answer(Prepared& prepared, const Options& o, bool prints) {
+  TRY(EmulationAnswer answer, prepared.job->perform());
   if (answer.run && !o.no_store) TRY_DO(keep(o, *answer.run));
-  if (prints && o.json) say("{}\n", to_json(answer).dump(2));
-  if (prints && !o.json) print(answer);
+  const Course& course = prepared.course.course;
+  const std::string& stopped = answer.history.stopped;
+  if (prints && o.json) {
+    Json json = to_json(answer);
+    if (course.is_trace) add_history(course, answer.history, json);
+    say("{}\n", json.dump(2));
+  }
+  if (prints && !o.json) {
+    if (course.is_trace) say("{}", history_text(course, answer.history));
+    print(answer);
+  }
+  if (prints && !stopped.empty()) {
+    fmt::print(stderr, "troupe: the run stopped at {}: {}\n",
+               course.acts[answer.history.stopped_by].title, stopped);
+  }
   const auto& deviation = answer.emulation.deviation;
-  return deviation && !(deviation->largest() <= answer.bound) ? 2 : 0;
+  const bool differs = deviation && !(deviation->largest() <= answer.bound);
+  return differs || !stopped.empty() ? 2 : 0;
 }
 
 /// One process of several: rank 0 speaks for all, also by its exit code. The
@@ -256,14 +320,14 @@ Result<int> run_mpi(Options& o) {
           prepared ? std::nullopt : std::optional(prepared.error())));
   if (problem && first) return fail(*problem);
   if (problem) return 0;
-  TRY(const int code, answer(*prepared->job, o, first));
+  TRY(const int code, answer(*prepared, o, first));
   return first ? code : 0;
 }
 
 Result<int> run(Options& o) {
   if (o.mpi) return run_mpi(o);
   TRY(Prepared prepared, prepare(o, nullptr));
-  return answer(*prepared.job, o, true);
+  return answer(prepared, o, true);
 }
 
 }  // namespace

@@ -7,76 +7,27 @@
 #include <utility>
 
 #include "cli/emulated_run.h"
+#include "cli/emulated_segments.h"
 #include "cli/simulation.h"
 #include "cli/write_trace.h"
+#include "emu/truth.h"
 #include "emu/virtual_prices.h"
-#include "schedule/placement.h"
 #include "strategy/one_device.h"
-#include "strategy/shrink.h"
 
 namespace troupe::cli {
 namespace {
 
-/// Parameters, gradients, master copy and moments of every replica, in fp64.
-constexpr double kBytesPerParameter = 7 * 8;
-constexpr double kMostBytes = 8e9;
-
-Result<void> check_size(const strategy::Plan& plan, std::size_t phase) {
-  double replicas = 0;
-  for (const auto& pipeline : plan.strategy.phases[phase].pipelines) {
-    double members = 1;
-    for (const auto& stage : pipeline.stages) {
-      members = std::max(members, static_cast<double>(stage.members.size()));
-    }
-    replicas += members;
-  }
-  const double bytes = kBytesPerParameter * replicas *
-                       static_cast<double>(models::parameters(plan.model));
-  if (bytes <= kMostBytes) return {};
-  return fail(
-      Fault::infeasible,
-      fmt::format("{} replicas of {} need about {:.0f} GB here, more "
-                  "than {:.0f}; emulate a small model of the same "
-                  "structure with --shrink",
-                  replicas, plan.model.name, bytes / 1e9, kMostBytes / 1e9));
-}
-
-/// `like`: the schedule that hand-overs are to be performed as in.
-Result<exec::Program> program_of(const strategy::Plan& plan, std::size_t phase,
-                                 const schedule::Schedule* like = {}) {
-  TRY(schedule::Schedule lowered, lower_phase(plan, phase, like));
-  return exec::make_program(
-      std::move(lowered),
-      schedule::placements(plan.strategy, plan.strategy.phases[phase],
-                           plan.model),
-      plan.cluster);
-}
-
-/// The phases of `plan`, which is `asked` for another model or precision.
-Result<exec::Job> job_of(const strategy::Plan& plan,
-                         const PlannedSteps& asked) {
-  std::vector<exec::Program> programs;
-  for (const std::size_t phase : asked.phases) {
-    TRY(const schedule::Schedule like, lower_phase(*asked.plan, phase));
-    TRY(exec::Program program, program_of(plan, phase, &like));
-    programs.push_back(std::move(program));
-  }
-  return exec::make_job(std::move(programs), plan.cluster);
-}
-
 Result<std::vector<emu::Snapshot>> truth_of(
-    const strategy::Plan& plan, const std::vector<emu::StepBatches>& batches,
+    const Rehearsal& rehearsal, const std::vector<emu::StepBatches>& batches,
     const emu::EmulationOptions& options) {
+  const strategy::Plan& plan = rehearsal.plans[0];
   const auto alone = [&](std::span<const std::int32_t> lengths) {
     strategy::Plan one = plan;
     one.strategy =
         strategy::one_device(plan.strategy, plan.model.layers, lengths);
     return program_of(one, 0);
   };
-  return emu::run_alone(
-      alone, batches, options.training,
-      options.start ? options.start : exec::initial_values(options.seed),
-      options.first_step);
+  return emu::truth_of(rehearsal.segments, batches, options, alone);
 }
 
 /// The simulated step that the virtual clock is to agree with.
@@ -111,66 +62,19 @@ Result<std::unique_ptr<Simulated>> simulated(const strategy::Plan& plan,
   return s;
 }
 
-/// Small enough, in the arithmetic's type.
-Result<std::vector<strategy::Plan>> prepared(
-    const std::vector<PlannedSteps>& plans, const EmulationRequest& request) {
-  std::vector<strategy::Plan> out;
-  if (request.shrink) {
-    std::vector<const strategy::Plan*> all;
-    for (const PlannedSteps& p : plans) all.push_back(p.plan);
-    TRY(out, strategy::shrunk(all));
-  } else {
-    for (const PlannedSteps& p : plans) out.push_back(*p.plan);
-  }
-  for (std::size_t i = 0; i < out.size(); ++i) {
-    out[i].strategy.dtype = request.precision;
-    for (const std::size_t phase : plans[i].phases) {
-      TRY_DO(check_size(out[i], phase));
-    }
-  }
-  return out;
-}
-
 Result<data::Corpus> corpus_of(const EmulationRequest& request) {
   if (request.data.empty()) return data::sample_corpus();
   return data::read_corpus(request.data);
 }
 
-/// Programs of all plans, and what moves between them.
-struct Prepared {
-  std::vector<strategy::Plan> plans;
-  std::vector<std::unique_ptr<exec::Job>> jobs;
-  std::vector<emu::Segment> segments;
-};
-
-Result<Prepared> prepare(const std::vector<PlannedSteps>& plans,
-                         const EmulationRequest& request) {
-  Prepared out;
-  TRY(out.plans, prepared(plans, request));
-  for (std::size_t i = 0; i < plans.size(); ++i) {
-    const strategy::Plan& plan = out.plans[i];
-    TRY(exec::Job job, job_of(plan, plans[i]));
-    out.jobs.push_back(std::make_unique<exec::Job>(std::move(job)));
-    emu::Segment& segment = out.segments.emplace_back();
-    segment.job = out.jobs.back().get();
-    segment.steps = request.steps;
-    if (out.jobs.size() > 1) {
-      TRY(segment.move,
-          exec::state_move(*out.jobs[out.jobs.size() - 2], *out.jobs.back(),
-                           plan.cluster, plans[i].lost));
-    }
-  }
-  return out;
-}
-
 /// Where the run begins: a checkpoint, or the seed.
 Result<void> load_start(const EmulationRequest& request,
-                        const Prepared& prepared, emu::Checkpoint& loaded,
+                        const Rehearsal& rehearsal, emu::Checkpoint& loaded,
                         emu::EmulationOptions& options) {
   if (request.load.empty()) return {};
   TRY(loaded, emu::read_checkpoint(request.load));
   const std::string problem =
-      emu::misfit(loaded, prepared.jobs[0]->phases[0].weights);
+      emu::misfit(loaded, rehearsal.jobs[0]->phases[0].weights);
   if (!problem.empty()) {
     return fail(Fault::input,
                 fmt::format("{}: {}", request.load.string(), problem));
@@ -182,15 +86,16 @@ Result<void> load_start(const EmulationRequest& request,
 }
 
 /// The virtual clock's prices; they read from `simulated`.
-Result<exec::Prices> clock_prices(const std::vector<PlannedSteps>& plans,
+Result<exec::Prices> clock_prices(const Course& course,
                                   const schedule::Schedule& performed,
                                   const std::string& profiles,
                                   std::unique_ptr<Simulated>& priced) {
-  if (plans.size() > 1 || plans[0].phases.size() > 1) {
+  const PlannedSteps& first = course.strategies[0];
+  if (course.acts.size() > 1 || first.phases.size() > 1) {
     return fail(Fault::input,
                 "the virtual clock runs for one phase; choose it with --phase");
   }
-  TRY(priced, simulated(*plans[0].plan, plans[0].phases[0], profiles));
+  TRY(priced, simulated(*first.plan, first.phases[0], profiles));
   const std::string difference =
       emu::structure_difference(priced->schedule, performed);
   if (!difference.empty()) return fail(Fault::input, difference);
@@ -234,9 +139,9 @@ Result<void> check_processes(const std::string& strategy, std::size_t ranks,
 struct EmulationJob::State {
   std::chrono::steady_clock::time_point start =
       std::chrono::steady_clock::now();
-  std::vector<PlannedSteps> plans;
+  Course course;
   std::filesystem::path save, trace;
-  Prepared prepared;
+  Rehearsal rehearsal;
   emu::Checkpoint loaded, saved;
   emu::EmulationOptions options;
   std::vector<emu::StepBatches> batches;
@@ -251,7 +156,7 @@ struct EmulationJob::State {
 
 /// Options and data.
 Result<void> EmulationJob::State::read(const EmulationRequest& request) {
-  const std::size_t ranks = emu::ranks_of(prepared.segments).size();
+  const std::size_t ranks = emu::ranks_of(rehearsal.segments).size();
   if (options.mpi != nullptr) {
     TRY_DO(check_processes(answer.strategy, ranks, *options.mpi));
   }
@@ -259,9 +164,9 @@ Result<void> EmulationJob::State::read(const EmulationRequest& request) {
   options.seed = request.seed;
   options.training.rate = request.rate;
   options.hub = {request.threads};
-  TRY_DO(load_start(request, prepared, loaded, options));
+  TRY_DO(load_start(request, rehearsal, loaded, options));
   if (!save.empty()) options.saved = &saved;
-  batches = emu::batches_of(prepared.segments, corpus, options.seed,
+  batches = emu::batches_of(rehearsal.segments, corpus, options.seed,
                             options.first_step);
   if (request.fault.empty()) return {};
   TRY(options.fault, emu::parse_fault(request.fault, static_cast<int>(ranks),
@@ -270,7 +175,7 @@ Result<void> EmulationJob::State::read(const EmulationRequest& request) {
 }
 
 Result<void> EmulationJob::State::price(const EmulationRequest& request) {
-  TRY(prices, clock_prices(plans, prepared.jobs[0]->phases[0].schedule,
+  TRY(prices, clock_prices(course, rehearsal.jobs[0]->phases[0].schedule,
                            request.profiles, priced));
   options.recorded = stage_heads(priced->schedule);
   options.records_operators = !request.trace.empty();
@@ -287,44 +192,48 @@ EmulationJob::EmulationJob(EmulationJob&&) noexcept = default;
 EmulationJob& EmulationJob::operator=(EmulationJob&&) noexcept = default;
 EmulationJob::~EmulationJob() = default;
 
-Result<EmulationJob> EmulationJob::make(std::vector<PlannedSteps> plans,
+Result<EmulationJob> EmulationJob::make(Course course,
                                         const EmulationRequest& request,
                                         emu::MpiSession* mpi) {
   auto s = std::make_unique<State>();
-  s->plans = std::move(plans);
+  s->course = std::move(course);
   s->save = request.save;
   s->trace = request.trace;
   s->options.mpi = mpi;
-  TRY(s->prepared, prepare(s->plans, request));
+  TRY(s->rehearsal, rehearse(s->course, request));
   EmulationAnswer& answer = s->answer;
-  answer.strategy = s->plans[0].plan->strategy.name;
-  answer.model = s->prepared.plans[0].model.name;
+  answer.strategy = s->course.strategies[0].plan->strategy.name;
+  answer.model = s->rehearsal.plans[0].model.name;
   answer.precision = kernels::name_of(request.precision);
   answer.bound = request.precision == kernels::DType::fp64 ? 1e-10 : 1e-5;
   TRY_DO(s->read(request));
   if (request.verify) {
-    TRY(s->truth, truth_of(s->prepared.plans[0], s->batches, s->options));
+    TRY(s->truth, truth_of(s->rehearsal, s->batches, s->options));
   }
   if (request.virtual_clock) TRY_DO(s->price(request));
+  answer.step_numbers = emu::steps_before(s->rehearsal.segments);
+  for (std::int64_t& n : answer.step_numbers) ++n;
+  answer.history = std::move(s->rehearsal.history);
   return EmulationJob(std::move(s));
 }
 
 Result<EmulationAnswer> EmulationJob::perform() {
   State& s = *state_;
   EmulationAnswer out = std::move(s.answer);
-  TRY(out.emulation, emu::emulate(s.prepared.segments, s.batches, s.options,
+  TRY(out.emulation, emu::emulate(s.rehearsal.segments, s.batches, s.options,
                                   s.truth ? &*s.truth : nullptr,
                                   s.priced ? &s.prices : nullptr));
   const bool first = s.options.mpi == nullptr || s.options.mpi->rank() == 0;
   if (!s.save.empty() && first) {
     s.saved.model = out.model;
     s.saved.seed = s.options.seed;
-    s.saved.steps = s.options.first_step + std::ssize(s.batches);
+    s.saved.steps = s.options.first_step + 1 +
+                    emu::steps_before(s.rehearsal.segments).back();
     TRY_DO(emu::write_checkpoint(s.save, s.saved));
   }
   if (s.priced && first) {
-    TRY(out.run,
-        emulated_run(*s.plans[0].plan, *s.priced, out.emulation, s.trace));
+    TRY(out.run, emulated_run(*s.course.strategies[0].plan, *s.priced,
+                              out.emulation, s.trace));
   }
   out.wall_time_s =
       std::chrono::duration<double>(std::chrono::steady_clock::now() - s.start)

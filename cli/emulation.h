@@ -8,9 +8,27 @@
 
 #include "emu/emulate.h"
 #include "results/run.h"
+#include "runs/elastic_script.h"
 #include "strategy/load.h"
 
 namespace troupe::cli {
+
+/// Steps under one strategy: the phases that every step runs.
+struct PlannedSteps {
+  const strategy::Plan* plan = nullptr;
+  std::vector<std::size_t> phases;
+};
+
+/// Strategies, and what happens before each act.
+struct Course {
+  std::vector<PlannedSteps> strategies;
+  std::vector<runs::Act> acts;  ///< `runs` counts the strategies
+  runs::Options options;        ///< copies on peers and checkpoints
+  /// Whether state that is lost ends the run; else it is an error.
+  bool is_trace = false;
+  /// Against lost state.
+  std::string_view advice = runs::kTraceAdvice;
+};
 
 struct EmulationRequest {
   bool shrink = false, verify = false, virtual_clock = false;
@@ -37,25 +55,19 @@ struct EmulationAnswer {
   std::optional<results::RunResult> run;
   std::int64_t contended = 0;  ///< simulated flows that shared a full link
   double wall_time_s = 0;
+  std::vector<std::int64_t> step_numbers;  ///< of this run, from 1
+  runs::History history;
 };
 
-/// Steps under one strategy: the phases that every step runs.
-struct PlannedSteps {
-  const strategy::Plan* plan = nullptr;
-  std::vector<std::size_t> phases;
-  /// Devices that are lost before; what they held comes from others.
-  std::vector<clusters::DeviceId> lost = {};
-};
-
-/// Strategy after strategy, `request.steps` steps each; parameters and
-/// optimizer states move along.
+/// Act after act, `request.steps` steps each; parameters and optimizer states
+/// move along.
 class EmulationJob {
  public:
   /// With `mpi` this process is one of the ranks.
   ///
   /// Errors: input, for what has no arithmetic and for an MPI job of another
   ///         number of ranks; infeasible, for a model too large to hold here.
-  static Result<EmulationJob> make(std::vector<PlannedSteps> plans,
+  static Result<EmulationJob> make(Course course,
                                    const EmulationRequest& request,
                                    emu::MpiSession* mpi = nullptr);
   EmulationJob(EmulationJob&&) noexcept;

@@ -4,8 +4,11 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
+#include <map>
 #include <mutex>
 #include <optional>
+#include <set>
 
 #include "emu/cpu_device.h"
 #include "emu/gathered.h"
@@ -18,7 +21,15 @@ namespace {
 struct Shared {
   std::mutex mutex;
   Emulation out;
+  /// By steps done; those that a later segment reads.
+  std::map<std::int64_t, Checkpoint> checkpoints;
+  std::set<std::int64_t> whole;  ///< under MPI: with all processes' parts
 };
+
+/// Whatever is not replaced before it is used shows.
+double not_there(const models::Parameter&, exec::State, std::int64_t) {
+  return std::numeric_limits<double>::quiet_NaN();
+}
 
 /// One device through all segments.
 class OneDevice {
@@ -39,17 +50,20 @@ class OneDevice {
   Result<void> run(const std::vector<StepBatches>& batches,
                    const std::vector<Snapshot>* truth, Shared& shared) {
     TRY_DO(compare_schedules());
+    const std::vector<std::int64_t> before = steps_before(segments_);
     std::size_t step = 0;
     for (std::size_t s = 0; s < segments_.size(); ++s) {
-      TRY_DO(enter(s));
+      TRY_DO(enter(s, shared));
       for (int i = 0; i < segments_[s].steps; ++i, ++step) {
         TRY_DO(break_down(static_cast<int>(step) + 1));
+        TRY_DO(keep_pace(s));
         if (!session_) continue;
+        const std::int64_t done = before[step] + 1;
         TRY(const exec::StepResult result,
-            session_->step(
-                batches[step], options_.training,
-                options_.first_step + static_cast<std::int64_t>(step) + 1));
+            session_->step(batches[step], options_.training,
+                           options_.first_step + done));
         TRY_DO(account(step, result, truth, shared));
+        TRY_DO(keep(s, done, shared));
       }
     }
     const std::scoped_lock lock(shared.mutex);
@@ -89,6 +103,7 @@ class OneDevice {
                     options_.first_step, options_.training.rate);
     for (const Segment& segment : segments_) {
       what += fmt::format(", {} steps of", segment.steps);
+      if (segment.begins) what += fmt::format(" step {} on,", *segment.begins);
       for (const exec::Program& phase : segment.job->phases) {
         what += fmt::format(" schedule {}", phase.hash);
       }
@@ -124,29 +139,102 @@ class OneDevice {
     return {};
   }
 
+  /// Under MPI a device without a part in a segment waits for each of its
+  /// steps, not for all of them: waits have a limit.
+  Result<void> keep_pace(std::size_t s) {
+    if (options_.mpi == nullptr ||
+        segments_[s].job->rank_of.size() == rank_of_.size()) {
+      return {};
+    }
+    Time unused;
+    return world_.meet(exec::everyone(rank_of_.size()), unused);
+  }
+
   /// Makes the segment's session and takes over from the one before.
-  Result<void> enter(std::size_t s) {
-    const exec::Job& job = *segments_[s].job;
-    std::unique_ptr<exec::Session> next;
-    if (job.rank_of.contains(self_)) {
-      const exec::Prices* const first[] = {prices_};
-      next = std::make_unique<exec::Session>(job, self_, device_, world_,
-                                             rank_of_, first);
-      if (next->updater() != nullptr) {
-        next->updater()->keep_operators(options_.records_operators &&
-                                        recorded_rank(s).has_value());
-      }
-      TRY_DO(next->initialise(options_.start
-                                  ? options_.start
-                                  : exec::initial_values(options_.seed)));
+  Result<void> enter(std::size_t s, Shared& shared) {
+    const Segment& segment = segments_[s];
+    if (std::ranges::find(segment.lost, self_) != segment.lost.end()) {
+      session_.reset();
+      copies_.reset();
     }
-    if (s > 0) {
-      TRY_DO(exec::Session::take_over(segments_[s].move, session_.get(),
-                                      next.get(), self_, device_, world_,
-                                      rank_of_));
-    }
+    if (segment.stays) return {};
+    TRY(std::unique_ptr<exec::Session> next, session_of(s));
+    if (s > 0) TRY_DO(take_over(s, next.get(), shared));
     session_ = std::move(next);
-    return {};
+    copies_.reset();
+    if (session_ == nullptr || segment.copies == nullptr) return {};
+    TRY(exec::Spares made,
+        exec::Spares::of(segment.job->phases[0], segment.copies->held, self_,
+                         device_));
+    copies_ = std::make_unique<exec::Spares>(std::move(made));
+    return session_->update_copies(*segment.copies, copies_.get());
+  }
+
+  /// Null for a device that has no part in the segment.
+  Result<std::unique_ptr<exec::Session>> session_of(std::size_t s) {
+    const exec::Job& job = *segments_[s].job;
+    std::unique_ptr<exec::Session> out;
+    if (!job.rank_of.contains(self_)) return out;
+    const exec::Prices* const first[] = {prices_};
+    out = std::make_unique<exec::Session>(job, self_, device_, world_, rank_of_,
+                                          first);
+    if (out->updater() != nullptr) {
+      out->updater()->keep_operators(options_.records_operators &&
+                                     recorded_rank(s).has_value());
+    }
+    TRY_DO(out->initialise(s == 0 ? start() : not_there));
+    return out;
+  }
+
+  exec::Values start() const {
+    return options_.start ? options_.start
+                          : exec::initial_values(options_.seed);
+  }
+
+  Result<void> take_over(std::size_t s, exec::Session* next, Shared& shared) {
+    const Segment& segment = segments_[s];
+    const exec::Program& program = segment.job->phases[0];
+    exec::Session::Givers from;
+    const bool undone = segment.begins && *segment.begins < done_;
+    if (!undone) from = {session_.get(), {copies_.get()}};
+    exec::Spares read;
+    if (!segment.read.empty()) {
+      TRY(const exec::Values values, saved_at(*segment.begins, s, shared));
+      TRY(read, exec::Spares::of(program, segment.read, self_, device_));
+      TRY_DO(read.fill(program, device_, values));
+      from.spares.push_back(&read);
+    }
+    if (segment.begins) done_ = *segment.begins;
+    return exec::Session::take_over(segment.move, from, next, self_, device_,
+                                    world_, rank_of_);
+  }
+
+  /// The checkpoint of so many steps, when all ranks have given their part.
+  Result<exec::Values> saved_at(std::int64_t steps, std::size_t s,
+                                Shared& shared) {
+    if (steps == 0) return start();
+    Time unused;
+    TRY_DO(world_.meet(exec::everyone(rank_of_.size()), unused));
+    Checkpoint& saved = shared.checkpoints.at(steps);
+    if (options_.mpi != nullptr && shared.whole.insert(steps).second) {
+      TRY_DO(gather(world_, rank_of_.size(),
+                    segments_[s].job->phases[0].weights, saved));
+    }
+    return values_of(saved);
+  }
+
+  /// Copies for peers and checkpoints, after a step.
+  Result<void> keep(std::size_t s, std::int64_t done, Shared& shared) {
+    done_ = done;
+    if (segments_[s].copies != nullptr) {
+      TRY_DO(session_->update_copies(*segments_[s].copies, copies_.get()));
+    }
+    const auto wanted = shared.checkpoints.find(done);
+    exec::Interpreter* const updater = session_->updater();
+    if (wanted == shared.checkpoints.end() || updater == nullptr) return {};
+    const std::scoped_lock lock(shared.mutex);
+    if (shared.whole.erase(done) > 0) wanted->second = {};
+    return collect(updater->weights(), device_, wanted->second);
   }
 
   Result<void> account(std::size_t i, const exec::StepResult& result,
@@ -186,6 +274,8 @@ class OneDevice {
   reshard::DeviceId self_;
   CpuDevice device_;
   std::unique_ptr<exec::Session> session_;
+  std::unique_ptr<exec::Spares> copies_;  ///< for peers
+  std::int64_t done_ = 0;                 ///< steps
 };
 
 }  // namespace
@@ -202,14 +292,25 @@ exec::RankOf ranks_of(std::span<const Segment> segments) {
   return out;
 }
 
+std::vector<std::int64_t> steps_before(std::span<const Segment> segments) {
+  std::vector<std::int64_t> out;
+  std::int64_t done = 0;
+  for (const Segment& segment : segments) {
+    if (segment.begins) done = *segment.begins;
+    for (int i = 0; i < segment.steps; ++i) out.push_back(done++);
+  }
+  return out;
+}
+
 std::vector<StepBatches> batches_of(std::span<const Segment> segments,
                                     const data::Corpus& corpus,
                                     std::uint64_t seed,
                                     std::int64_t first_step) {
   std::vector<StepBatches> out;
+  const std::vector<std::int64_t> before = steps_before(segments);
   for (const Segment& segment : segments) {
     for (int i = 0; i < segment.steps; ++i) {
-      const std::int64_t step = first_step + std::ssize(out);
+      const std::int64_t step = first_step + before[out.size()];
       StepBatches batches;
       for (std::size_t k = 0; k < segment.job->phases.size(); ++k) {
         const schedule::Schedule& s = segment.job->phases[k].schedule;
@@ -230,6 +331,9 @@ Result<Emulation> emulate(std::span<const Segment> segments,
                           const exec::Prices* prices) {
   const exec::RankOf rank_of = ranks_of(segments);
   Shared shared;
+  for (const Segment& segment : segments) {
+    if (!segment.read.empty()) shared.checkpoints.try_emplace(*segment.begins);
+  }
   const auto work = [&](exec::Communicator& world) {
     // Large objects of a rank live on the heap, not on the fibre's stack.
     const auto one =

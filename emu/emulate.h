@@ -55,8 +55,22 @@ struct Segment {
   const exec::Job* job = nullptr;
   int steps = 1;
   /// From the segment before; empty for the first one.
-  exec::Move move;
+  exec::StateMove move = {};
+  /// Devices whose memory is gone when it begins.
+  std::vector<reshard::DeviceId> lost = {};
+  /// The job of the segment before goes on as it is; nothing moves.
+  bool stays = false;
+  /// Steps done before it (without EmulationOptions::first_step); absent:
+  /// those of the segment before. Fewer: what devices have is dropped.
+  std::optional<std::int64_t> begins = {};
+  /// What its devices read from the checkpoint of step `begins`.
+  exec::SpareLayouts read = {};
+  /// Kept on peers from here on, renewed after every step; null: nothing.
+  const exec::PeerCopies* copies = nullptr;
 };
+
+/// Steps done before each step of the segments.
+std::vector<std::int64_t> steps_before(std::span<const Segment> segments);
 
 /// Ranks of all segments together, a device each.
 exec::RankOf ranks_of(std::span<const Segment> segments);

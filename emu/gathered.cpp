@@ -104,7 +104,9 @@ void merge(Emulation& into, const Json& other) {
       {d[0], d[1], d[2], other["by_group"], other["undetermined"]});
 }
 
-/// Every number is counted by one rank and is 0 elsewhere: sums are exact.
+}  // namespace
+
+// Every number is counted by one rank and is 0 elsewhere: sums are exact.
 Result<void> gather(exec::Communicator& communicator, std::size_t ranks,
                     const std::vector<exec::Weight>& weights,
                     Checkpoint& saved) {
@@ -123,8 +125,6 @@ Result<void> gather(exec::Communicator& communicator, std::size_t ranks,
   }
   return {};
 }
-
-}  // namespace
 
 Result<void> gather(exec::Communicator& communicator,
                     std::span<const Segment> segments,

@@ -18,4 +18,11 @@ Result<void> gather(exec::Communicator& communicator,
                     const exec::Prices* prices, Emulation& mine,
                     Checkpoint* saved);
 
+/// Makes a checkpoint whole of which each process has what its rank counts.
+///
+/// Requires: called by all ranks.
+Result<void> gather(exec::Communicator& communicator, std::size_t ranks,
+                    const std::vector<exec::Weight>& weights,
+                    Checkpoint& saved);
+
 }  // namespace troupe::emu

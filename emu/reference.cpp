@@ -130,8 +130,7 @@ struct Alone {
 }  // namespace
 
 Result<std::vector<Snapshot>> run_alone(
-    const std::function<Result<exec::Program>(std::span<const std::int32_t>)>&
-        program_for,
+    const ProgramFor& program_for,
     const std::vector<std::vector<data::Batch>>& batches,
     const exec::Training& training, const exec::Values& start,
     std::int64_t first_step) {

@@ -28,12 +28,14 @@ data::Batch one_by_one(std::span<const data::Batch> batches);
 /// Their lengths.
 std::vector<std::int32_t> lengths_of(const data::Batch& one_by_one);
 
-/// Runs the steps on one rank. `program_for` gives a program of one rank
-/// whose micro-batches are of one sequence, of these lengths. `first_step`:
-/// steps done before.
+/// A program of one rank whose micro-batches are of one sequence, of these
+/// lengths.
+using ProgramFor =
+    std::function<Result<exec::Program>(std::span<const std::int32_t>)>;
+
+/// Runs the steps on one rank. `first_step`: steps done before.
 Result<std::vector<Snapshot>> run_alone(
-    const std::function<Result<exec::Program>(std::span<const std::int32_t>)>&
-        program_for,
+    const ProgramFor& program_for,
     const std::vector<std::vector<data::Batch>>& batches,
     const exec::Training& training, const exec::Values& start,
     std::int64_t first_step = 0);

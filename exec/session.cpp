@@ -1,13 +1,10 @@
 #include "exec/session.h"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <functional>
 #include <numeric>
 #include <set>
 
-#include "reshard/cells.h"
 #include "reshard/phases.h"
 
 namespace troupe::exec {
@@ -157,52 +154,14 @@ Result<Job> make_job(std::vector<Program> phases,
   return job;
 }
 
-namespace {
-
-/// What the optimizer layout's devices hold without those that are lost.
-Result<reshard::Layout> survivors(const schedule::Placement& place,
-                                  std::span<const DeviceId> lost) {
-  const models::Parameter& p = place.parameter;
-  const reshard::Layout all =
-      reshard::layout_of(place.optimizer, p.shape, reshard::kSource);
-  reshard::Layout left = all;
-  std::erase_if(left, [&](const reshard::Held& h) {
-    return std::ranges::find(lost, h.device) != lost.end();
-  });
-  const reshard::Layout* const grid[] = {&all};
-  TRY(const auto cells, reshard::Cells::of(grid, p.shape.size()));
-  const reshard::Holders before(cells, all);
-  const reshard::Holders after(cells, left);
-  for (std::size_t c = 0; c < cells.size(); ++c) {
-    if (before.at(c).empty() || !after.at(c).empty()) continue;
-    std::string spans;
-    for (const strategy::Span& s : cells.box(c)) {
-      spans += fmt::format("[{}, {})", s.first, s.last);
-    }
-    const auto owner = static_cast<std::size_t>(before.at(c)[0]);
-    return fail(Fault::infeasible,
-                fmt::format("optimizer state of {} {}: only lost device {} "
-                            "held it, and no other does; go on from a "
-                            "checkpoint (--load)",
-                            p.name, spans, all[owner].device.v));
-  }
-  return left;
-}
-
-}  // namespace
-
-Result<Move> state_move(const Job& from, const Job& to,
-                        const clusters::Cluster& cluster,
-                        std::span<const DeviceId> lost) {
+Result<StateMove> state_move(const Job& from, const Job& to,
+                             const clusters::Cluster& cluster) {
   const kernels::DType wide = kernels::statistics_type(from.phases[0].dtype);
-  TRY(std::vector<reshard::TensorChange> changes,
-      changes_between(from.phases[0], to.phases[0], optimizer_of, wide));
-  for (std::size_t i = 0; i < changes.size() && !lost.empty(); ++i) {
-    TRY(reshard::Layout held,
-        survivors(from.phases[0].weights[i].placement, lost));
-    changes[i].held = std::make_shared<const reshard::Layout>(std::move(held));
-  }
-  return planned(changes, cluster);
+  TRY(Move move,
+      move_between(from.phases[0], to.phases[0], optimizer_of, wide, cluster));
+  StateMove out;
+  out.by_state.push_back(std::move(move));
+  return out;
 }
 
 Session::Session(const Job& job, DeviceId self, Device& device,
@@ -243,14 +202,21 @@ HeldWeight* held_by(Interpreter* rank, std::size_t index) {
   return rank == nullptr ? nullptr : rank->weights().find(index);
 }
 
-/// Which of a weight's storages a move reads or writes.
-using Pick = std::function<Storage*(HeldWeight&)>;
+/// What a device has, or gets, of parameter number so-and-so.
+using Find = std::function<Storage*(std::size_t)>;
+
+/// A storage of every weight that a rank holds.
+template <typename Pick>
+Find each_of(Interpreter* rank, Pick pick) {
+  return [rank, pick](std::size_t i) -> Storage* {
+    HeldWeight* const held = held_by(rank, i);
+    return held == nullptr ? nullptr : &pick(*held);
+  };
+}
 
 /// Ends of a move on one device.
 struct Ends {
-  Interpreter* from = nullptr;
-  Interpreter* to = nullptr;
-  Pick pick;
+  Find from, to;
   int kind = 0;      ///< tells moves of the same parameter apart
   bool add = false;  ///< to what is there
 };
@@ -259,46 +225,52 @@ Result<void> perform(const Move& move, const Ends& ends, DeviceId self,
                      const RankOf& ranks, Device& device, Communicator& world) {
   Time unused;
   for (std::size_t i = 0; i < move.plans.size(); ++i) {
-    HeldWeight* const from = held_by(ends.from, i);
-    HeldWeight* const to = held_by(ends.to, i);
+    Storage* const from = ends.from(i);
+    Storage* const to = ends.to(i);
     if (from == nullptr && to == nullptr) continue;
     const Tag tag =
         ((static_cast<Tag>(i) + 1) << 40) | (static_cast<Tag>(ends.kind) << 36);
-    Change change{&move.plans[i], tag,
-                  from == nullptr ? nullptr : ends.pick(*from), nullptr};
+    Change change{&move.plans[i], tag, from, nullptr};
     if (to == nullptr) {
       TRY_DO(transform(change, self, ranks, device, world, unused));
       continue;
     }
     // What arrives is put together apart, for the target may be in use.
-    Storage& target = *ends.pick(*to);
     std::vector<Box> boxes;
-    for (const Piece& p : target.pieces) boxes.push_back(p.box);
-    TRY(const OwnedStorage arrived,
-        OwnedStorage::of(device, boxes, target.dtype));
+    for (const Piece& p : to->pieces) boxes.push_back(p.box);
+    TRY(const OwnedStorage arrived, OwnedStorage::of(device, boxes, to->dtype));
     change.destination = &arrived.storage;
     TRY_DO(transform(change, self, ranks, device, world, unused));
     for (const Piece& p : arrived.storage.pieces) {
-      TRY_DO(write(device, target, p.box, p.data, ends.add));
+      TRY_DO(write(device, *to, p.box, p.data, ends.add));
     }
   }
   return {};
+}
+
+/// Of moves that carry a state.
+int kind_of(State state, bool to_peers) {
+  return (to_peers ? 6 : 3) + static_cast<int>(state);
 }
 
 }  // namespace
 
 Result<void> Session::switch_to(std::size_t phase, std::size_t before,
                                 bool carries) {
-  Ends ends{phases_[before].interpreter.get(), phases_[phase].interpreter.get(),
-            [](HeldWeight& w) { return &w.compute; }, 1, false};
-  if (!carries) {
-    return perform(job_.parameters[phase], ends, self_, rank_of_, device_,
-                   world_);
+  const auto between = [&](auto pick, int kind) {
+    return Ends{each_of(phases_[before].interpreter.get(), pick),
+                each_of(phases_[phase].interpreter.get(), pick), kind, carries};
+  };
+  if (carries) {
+    return perform(
+        job_.gradients[phase],
+        between([](HeldWeight& w) -> Storage& { return w.sum.storage; }, 2),
+        self_, rank_of_, device_, world_);
   }
-  ends.pick = [](HeldWeight& w) { return &w.sum.storage; };
-  ends.kind = 2;
-  ends.add = true;
-  return perform(job_.gradients[phase], ends, self_, rank_of_, device_, world_);
+  return perform(
+      job_.parameters[phase],
+      between([](HeldWeight& w) -> Storage& { return w.compute; }, 1), self_,
+      rank_of_, device_, world_);
 }
 
 Result<StepResult> Session::step(std::span<const data::Batch> batches,
@@ -339,18 +311,51 @@ Result<StepResult> Session::step(std::span<const data::Batch> batches,
   return result;
 }
 
-Result<void> Session::take_over(const Move& move, Session* from, Session* to,
-                                DeviceId self, Device& device,
+Result<void> Session::take_over(const StateMove& move, const Givers& from,
+                                Session* to, DeviceId self, Device& device,
                                 Communicator& world, const RankOf& rank_of) {
+  Interpreter* const before =
+      from.session == nullptr ? nullptr : from.session->updater();
+  Interpreter* const after = to == nullptr ? nullptr : to->updater();
   for (const State state : kStates) {
-    const Ends ends{from == nullptr ? nullptr : from->updater(),
-                    to == nullptr ? nullptr : to->updater(),
-                    [state](HeldWeight& w) { return &w.state(state); },
-                    3 + static_cast<int>(state), false};
-    TRY_DO(perform(move, ends, self, rank_of, device, world));
+    const auto pick = [state](HeldWeight& w) -> Storage& {
+      return w.state(state);
+    };
+    Storage together;  // of the session and of spares
+    const auto all = [&, own = each_of(before, pick)](std::size_t i) {
+      Storage* const mine = own(i);
+      together.pieces.clear();
+      const auto add = [&](const Storage* part) {
+        if (part == nullptr) return;
+        together.dtype = part->dtype;
+        together.pieces.insert(together.pieces.end(), part->pieces.begin(),
+                               part->pieces.end());
+      };
+      add(mine);
+      for (Spares* const s : from.spares) {
+        if (s != nullptr) add(s->find(i, state));
+      }
+      return together.pieces.empty() ? mine : &together;
+    };
+    const Ends ends{all, each_of(after, pick), kind_of(state, false), false};
+    TRY_DO(perform(move.of(state), ends, self, rank_of, device, world));
   }
-  if (to == nullptr || to->updater() == nullptr) return {};
-  return to->updater()->weights().publish(*to->phases_[0].communicator);
+  if (after == nullptr) return {};
+  return after->weights().publish(*to->phases_[0].communicator);
+}
+
+Result<void> Session::update_copies(const PeerCopies& copies, Spares* mine) {
+  for (const State state : kStates) {
+    const Ends ends{
+        each_of(updater(),
+                [state](HeldWeight& w) -> Storage& { return w.state(state); }),
+        [&](std::size_t i) {
+          return mine == nullptr ? nullptr : mine->find(i, state);
+        },
+        kind_of(state, true), false};
+    TRY_DO(perform(copies.update, ends, self_, rank_of_, device_, world_));
+  }
+  return {};
 }
 
 }  // namespace troupe::exec

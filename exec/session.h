@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "exec/interpreter.h"
+#include "exec/spares.h"
 #include "reshard/switch.h"
 
 namespace troupe::exec {
@@ -38,14 +39,26 @@ struct Job {
 Result<Job> make_job(std::vector<Program> phases,
                      const clusters::Cluster& cluster);
 
-/// From one job's optimizer layout to another's; devices of `lost` hold
-/// nothing any more.
+/// Everything that is kept between steps, from one job to another.
+struct StateMove {
+  std::vector<Move> by_state;  ///< a move for each state, or one for all
+  const Move& of(State state) const {
+    return by_state.size() == 1 ? by_state[0]
+                                : by_state[static_cast<std::size_t>(state)];
+  }
+};
+
+/// From one job's optimizer layout to another's.
 ///
-/// Errors: infeasible, naming parameter and elements that no other device
-///         holds; as reshard::plan_switch.
-Result<Move> state_move(const Job& from, const Job& to,
-                        const clusters::Cluster& cluster,
-                        std::span<const reshard::DeviceId> lost = {});
+/// Errors: as reshard::plan_switch.
+Result<StateMove> state_move(const Job& from, const Job& to,
+                             const clusters::Cluster& cluster);
+
+/// Copies of states on devices that do not own them, against a loss.
+struct PeerCopies {
+  SpareLayouts held;
+  Move update;  ///< of each state, from the optimizer's layout
+};
 
 /// One device of a job.
 class Session {
@@ -63,13 +76,23 @@ class Session {
   Result<StepResult> step(std::span<const data::Batch> batches,
                           const Training& training, std::int64_t step);
   /// Takes parameters and optimizer states over from another session, of
-  /// which this device may have been no part (null).
+  /// which this device may have been no part (null), and from what it has
+  /// besides (`spares`, null for nothing; not the same elements).
   ///
   /// Requires: called on all devices of both jobs, `world` and `rank_of` being
   ///           of both together.
-  static Result<void> take_over(const Move& move, Session* from, Session* to,
-                                reshard::DeviceId self, Device& device,
-                                Communicator& world, const RankOf& rank_of);
+  struct Givers {
+    Session* session = nullptr;
+    std::vector<Spares*> spares;
+  };
+  static Result<void> take_over(const StateMove& move, const Givers& from,
+                                Session* to, reshard::DeviceId self,
+                                Device& device, Communicator& world,
+                                const RankOf& rank_of);
+  /// Brings the copies on peers up to date; `mine` may be null.
+  ///
+  /// Requires: called on all devices of the job.
+  Result<void> update_copies(const PeerCopies& copies, Spares* mine);
 
   /// The device's rank in the phase that updates; null when it has none.
   Interpreter* updater();

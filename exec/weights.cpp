@@ -188,46 +188,55 @@ Result<void> Weights::make_states() {
   return {};
 }
 
-Result<void> Weights::fill_box(const models::Parameter& parameter, State state,
-                               const Box& box, const Values& values,
-                               const Storage& to) {
-  const DType wide = kernels::statistics_type(program_.dtype);
+namespace {
+
+Result<void> fill_box(Device& device, const models::Parameter& parameter,
+                      State state, const Box& box, const Values& values,
+                      const Storage& to) {
+  // Also of the type that states are in: it is its own.
+  const DType wide = kernels::statistics_type(to.dtype);
   std::vector<double> numbers;
   numbers.reserve(static_cast<std::size_t>(strategy::elements(box)));
   each_element(box, parameter.shape, [&](std::int64_t index) {
     numbers.push_back(values(parameter, state, index));
   });
   const auto bytes = std::as_bytes(std::span(numbers));
-  TRY(Buffer raw, Buffer::of(device_, Bytes{std::ssize(bytes)}));
-  TRY_DO(device_.copy_in(raw.data(), bytes));
+  TRY(Buffer raw, Buffer::of(device, Bytes{std::ssize(bytes)}));
+  TRY_DO(device.copy_in(raw.data(), bytes));
   const auto cast = [&](DType from, DType into,
                         const Buffer& in) -> Result<Buffer> {
-    TRY(Buffer out, Buffer::of(device_, size_of(box, into)));
+    TRY(Buffer out, Buffer::of(device, size_of(box, into)));
     kernels::Cast call{
         .from = from, .to = into, .elements = strategy::elements(box)};
     call.in = in.data();
     call.out = out.data();
-    TRY_DO(device_.run(call));
+    TRY_DO(device.run(call));
     return out;
   };
-  // As the optimizer rounds: first to its type, then to the parameters'.
   TRY(Buffer rounded, cast(DType::fp64, wide, raw));
   if (to.dtype != wide) {
     TRY(rounded, cast(wide, to.dtype, rounded));
   }
-  return write(device_, to, box, rounded.at({}), false);
+  return write(device, to, box, rounded.at({}), false);
+}
+
+}  // namespace
+
+Result<void> fill_storage(Device& device, const models::Parameter& parameter,
+                          State state, const Values& values,
+                          const Storage& to) {
+  for (const Piece& piece : to.pieces) {
+    TRY_DO(fill_box(device, parameter, state, piece.box, values, to));
+  }
+  return {};
 }
 
 Result<void> Weights::fill(const HeldWeight& held, const Values& values) {
   const models::Parameter& p = held.weight->placement.parameter;
-  const auto fill_all = [&](State state, const Storage& to) -> Result<void> {
-    for (const Piece& piece : to.pieces) {
-      TRY_DO(fill_box(p, state, piece.box, values, to));
-    }
-    return {};
-  };
-  for (const State state : kStates) TRY_DO(fill_all(state, held.state(state)));
-  return fill_all(State::master, held.compute);
+  for (const State state : kStates) {
+    TRY_DO(fill_storage(device_, p, state, values, held.state(state)));
+  }
+  return fill_storage(device_, p, State::master, values, held.compute);
 }
 
 Result<void> Weights::reduce(Communicator& communicator) {

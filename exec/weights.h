@@ -37,6 +37,11 @@ using Values = std::function<double(const models::Parameter& parameter,
 /// The start of training from a seed: `initial_value`, and moments of zero.
 Values initial_values(std::uint64_t seed);
 
+/// Writes a state's values into all of a storage, rounded as the optimizer
+/// rounds: first to its own type, then to the storage's.
+Result<void> fill_storage(Device& device, const models::Parameter& parameter,
+                          State state, const Values& values, const Storage& to);
+
 /// A parameter of which this rank holds something.
 struct HeldWeight {
   const Weight* weight = nullptr;
@@ -91,9 +96,6 @@ class Weights {
   Result<void> make_tensor(const schedule::Tensor& tensor, int layer);
   Result<void> make_states();
   Result<void> fill(const HeldWeight& held, const Values& values);
-  Result<void> fill_box(const models::Parameter& parameter, State state,
-                        const Box& box, const Values& values,
-                        const Storage& to);
   HeldWeight& held_of(const std::string& name);
 
   const Program& program_;

@@ -143,4 +143,25 @@ Result<std::optional<Considered>> Chooser::choose(int named,
   return best_of(list, trace_.options.choose == Choose::first);
 }
 
+Result<std::optional<Considered>> Chooser::better(int named,
+                                                  const Candidate* begun_with,
+                                                  const Considered& running) {
+  TRY(auto next, choose(named, begun_with));
+  if (!next || next->candidate == running.candidate) return std::nullopt;
+  const bool by_speed =
+      policy_ == Policy::restart || (policy_ == Policy::elastic && named < 0 &&
+                                     trace_.options.choose == Choose::fastest);
+  if (by_speed && next->rate() <= running.rate()) return std::nullopt;
+  return next;
+}
+
+std::set<DeviceId> Chooser::missing() const {
+  std::set<DeviceId> out;
+  for (std::size_t d = 0; d < trace_.cluster.devices.size(); ++d) {
+    const auto id = make_id<DeviceId>(d);
+    if (!std::ranges::binary_search(usable_, id)) out.insert(id);
+  }
+  return out;
+}
+
 }  // namespace troupe::runs

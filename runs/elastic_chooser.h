@@ -5,6 +5,7 @@
 #include <deque>
 #include <map>
 #include <memory>
+#include <set>
 
 #include "runs/elastic_run.h"
 
@@ -22,6 +23,11 @@ struct Considered {
     return static_cast<double>(performance.tokens) / to_seconds(step());
   }
 };
+
+/// Whether it uses one of the devices; a null candidate uses none.
+bool uses(const Considered& considered, const std::set<DeviceId>& devices);
+/// What an event is called in tables.
+std::string title(const Event& event);
 
 class Chooser {
  public:
@@ -46,6 +52,13 @@ class Chooser {
   /// what the run began with, or null.
   Result<std::optional<Considered>> choose(int named,
                                            const Candidate* begun_with);
+  /// The same when the run need not change: nothing, too, when it would go on
+  /// with what is `running` or, by the rule, with something no faster.
+  Result<std::optional<Considered>> better(int named,
+                                           const Candidate* begun_with,
+                                           const Considered& running);
+  /// Devices that cannot be used.
+  std::set<DeviceId> missing() const;
   /// With what it keeps.
   Result<Considered> consider(const Candidate& candidate);
 
@@ -80,5 +93,8 @@ class Chooser {
   std::map<const Candidate*, Keeping> keepings_;
   std::vector<Known> known_;
 };
+
+/// Why a run stops that found nothing.
+std::string none_fits(const Chooser& chooser);
 
 }  // namespace troupe::runs

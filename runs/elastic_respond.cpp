@@ -7,9 +7,6 @@
 #include "runs/elastic_runner.h"
 
 namespace troupe::runs {
-namespace {
-
-/// What an event is called in tables.
 std::string title(const Event& event) {
   const std::string what =
       fmt::format("{} {}", event.what, name_of(event.kind));
@@ -22,7 +19,10 @@ bool uses(const Considered& considered, const std::set<DeviceId>& devices) {
                              [&](DeviceId d) { return devices.contains(d); });
 }
 
-}  // namespace
+std::string none_fits(const Chooser& chooser) {
+  return fmt::format("no strategy fits the {} that are left",
+                     counted(std::ssize(chooser.usable()), "device"));
+}
 
 std::string_view name_of(Policy policy) {
   switch (policy) {
@@ -41,11 +41,7 @@ std::string_view name_of(Policy policy) {
 Result<void> Runner::handle(const Event& event) {
   TRY_DO(apply(event, trace_.cluster, condition_));
   TRY_DO(chooser_.set_condition(condition_));
-  std::set<DeviceId> missing;
-  for (std::size_t d = 0; d < trace_.cluster.devices.size(); ++d) {
-    const auto id = make_id<DeviceId>(d);
-    if (!std::ranges::binary_search(chooser_.usable(), id)) missing.insert(id);
-  }
+  const std::set<DeviceId> missing = chooser_.missing();
   gone_.insert(missing.begin(), missing.end());
   if (dead_) return {};
   const bool in_use =
@@ -147,9 +143,7 @@ Result<void> Runner::decide() {
   }
   TRY(const auto next, chooser_.choose(named_, begun_with_));
   if (!next) {
-    stop(fmt::format("no strategy fits the {} that are left",
-                     counted(std::ssize(chooser_.usable()), "device")),
-         false);
+    stop(none_fits(chooser_), false);
     return {};
   }
   TRY(const bool goes_on, prepare(*next));
@@ -165,12 +159,8 @@ Result<void> Runner::begin_planned() {
   if (!planned_) return {};
   const Planned planned = *planned_;
   planned_.reset();
-  TRY(const auto next, chooser_.choose(named_, begun_with_));
-  if (!next || next->candidate == running_.candidate) return {};
-  const bool by_speed =
-      policy_ == Policy::restart || (policy_ == Policy::elastic && named_ < 0 &&
-                                     trace_.options.choose == Choose::fastest);
-  if (by_speed && next->rate() <= running_.rate()) return {};
+  TRY(const auto next, chooser_.better(named_, begun_with_, running_));
+  if (!next) return {};
   close_segment();
   Change change;
   change.at = now_;
@@ -253,11 +243,7 @@ Result<void> Runner::arrive() {
   stale_ = false;
   TRY(running_, chooser_.consider(*next_->candidate));
   next_.reset();
-  gone_.clear();
-  for (std::size_t d = 0; d < trace_.cluster.devices.size(); ++d) {
-    const auto id = make_id<DeviceId>(d);
-    if (!std::ranges::binary_search(chooser_.usable(), id)) gone_.insert(id);
-  }
+  gone_ = chooser_.missing();
   open_segment();
   return {};
 }

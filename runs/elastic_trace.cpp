@@ -138,6 +138,18 @@ Result<Trace> load_trace_text(std::string_view text, const std::string& name,
   return trace;
 }
 
+bool is_trace(std::string_view path_or_name) {
+  const auto path = find_shipped(path_or_name, "examples/elastic");
+  if (!path) return false;
+  const auto text = read_file(*path);
+  if (!text) return false;
+  const auto json = parse_json(*text, path->string());
+  if (!json || !json->is_object()) return false;
+  const auto format = json->find("format");
+  return format != json->end() && format->is_string() &&
+         format->get_ref<const std::string&>().starts_with("troupe.trace/");
+}
+
 Result<Trace> load_trace(std::string_view path_or_name, const Overrides& set) {
   TRY(const auto path, find_shipped(path_or_name, "examples/elastic"));
   TRY(const std::string text, read_file(path));

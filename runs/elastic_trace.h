@@ -89,6 +89,9 @@ inline constexpr double kMostSeconds = 30.0 * 86400;
 /// Fields set before anything is read: {"options.peers", "1"}.
 using Overrides = std::vector<std::pair<std::string, std::string>>;
 
+/// Whether a file, or a shipped one of that name, says that it is a trace.
+bool is_trace(std::string_view path_or_name);
+
 /// Reads a trace by path or the name of a shipped one (examples/elastic).
 ///
 /// Errors: input, all problems together: of the file, of its strategies, and

@@ -222,29 +222,43 @@ std::vector<std::int64_t> Keeping::bytes_by_device() const {
   return out;
 }
 
+namespace {
+
+std::vector<Keeping::Copy> sent(const Layout& own, const Layout& copies) {
+  std::vector<Keeping::Copy> out;
+  for (const Held& copy : copies) {
+    for (const Box& box : copy.boxes) {
+      // The first owner of a box sends it.
+      const std::int64_t n = strategy::elements(box);
+      const auto owner = std::ranges::find_if(own, [&](const Held& held) {
+        return reshard::elements(reshard::overlaps({&box, 1}, held.boxes)) == n;
+      });
+      check(owner != own.end(), "a copy has an owner");
+      out.push_back({owner->device, copy.device, box});
+    }
+  }
+  return out;
+}
+
+}  // namespace
+
+std::vector<Keeping::Copy> Keeping::sends_of(const Class& one) {
+  return sent(one.optimizer_held, one.copies);
+}
+
 std::vector<Keeping::Update> Keeping::updates() const {
   std::vector<std::int64_t> count(classes_.size(), 0);
   for (const std::size_t c : class_of_) ++count[c];
   std::map<std::pair<DeviceId, DeviceId>, std::int64_t> pairs;
-  const auto add = [&](const Layout& own, const Layout& copies,
-                       std::int64_t bytes) {
-    for (const Held& copy : copies) {
-      for (const Box& box : copy.boxes) {
-        // The first owner of a box sends it.
-        const std::int64_t n = strategy::elements(box);
-        const auto owner = std::ranges::find_if(own, [&](const Held& held) {
-          return reshard::elements(reshard::overlaps({&box, 1}, held.boxes)) ==
-                 n;
-        });
-        check(owner != own.end(), "a copy has an owner");
-        pairs[{owner->device, copy.device}] += n * bytes;
-      }
+  const auto add = [&](const std::vector<Copy>& copies, std::int64_t bytes) {
+    for (const Copy& c : copies) {
+      pairs[{c.from, c.to}] += strategy::elements(c.box) * bytes;
     }
   };
   for (std::size_t c = 0; c < classes_.size(); ++c) {
     const Class& one = classes_[c];
-    add(one.optimizer_held, one.copies, count[c] * optimizer_bytes());
-    add(one.compute_held, one.compute_copies,
+    add(sends_of(one), count[c] * optimizer_bytes());
+    add(sent(one.compute_held, one.compute_copies),
         count[c] * element_bytes(StateKind::compute));
   }
   std::vector<Update> out;

@@ -82,6 +82,13 @@ class Keeping {
   std::vector<std::int64_t> bytes_by_device() const;
   /// Of them, the copies for peers.
   std::vector<std::int64_t> copies_by_device() const;
+  /// A box of which a peer has a copy, and the owner that sends it.
+  struct Copy {
+    DeviceId from, to;
+    Box box;
+  };
+  /// Of the optimizer's tensors of a class.
+  static std::vector<Copy> sends_of(const Class& one);
   /// What owners send to peers after a step.
   struct Update {
     DeviceId from, to;

@@ -62,6 +62,7 @@ class Sources {
   struct Source {
     std::shared_ptr<const Layout> held;
     std::int64_t read = 0;  ///< elements, from the checkpoint
+    std::shared_ptr<const Layout> readers = {};
   };
 
   /// Where kind `compute` or the optimizer's tensors of a parameter come from.
@@ -92,7 +93,7 @@ class Sources {
     const bool all = reading_ == Reading::everything;
     // A checkpoint has master copies; compute copies are cast from them.
     const bool cast = compute && after_.narrow();
-    TRY(const Layout read,
+    TRY(Layout read,
         readers(compute && !cast ? next.compute_held : next.optimizer_held,
                 all ? nullptr : &lost, dimensions, turn, turns));
     Source out;
@@ -101,6 +102,7 @@ class Sources {
     const Layout* both[] = {all ? &nobody : &survivors, &read};
     TRY(Layout held, union_of(both, dimensions));
     out.held = std::make_shared<const Layout>(std::move(held));
+    out.readers = std::make_shared<const Layout>(std::move(read));
     return out;
   }
 
@@ -121,6 +123,7 @@ Result<void> add_changes(const Keeping& before, const Keeping& after,
       if (bytes == 0) continue;
       TRY(const auto source, sources.of(p, kind == StateKind::compute));
       out.read.v += source.read * bytes;
+      out.readers.push_back(source.readers);
       out.changes.push_back({
           fmt::format("{} {}", parameters[p].name, name_of(kind)),
           before.annotation(p, kind),
@@ -218,7 +221,8 @@ Time copy_time(const Keeping& keeping, const reshard::Routes& routes) {
 }
 
 Error lost_state(const Survival& survival,
-                 const std::vector<models::Parameter>& parameters) {
+                 const std::vector<models::Parameter>& parameters,
+                 std::string_view advice) {
   std::int64_t bytes = 0;
   for (const Fate& fate : survival.bytes) bytes += fate.lost;
   std::string first = survival.lost.empty()
@@ -227,9 +231,9 @@ Error lost_state(const Survival& survival,
   return {Fault::infeasible,
           fmt::format("{} in {} lost and there is no checkpoint; first: {}. A "
                       "compute copy cannot restore a master copy or a moment; "
-                      "give the options \"peers\" or \"checkpoint\"",
+                      "{}",
                       human(Bytes{bytes}),
-                      counted(survival.lost_boxes, "piece"), first)};
+                      counted(survival.lost_boxes, "piece"), first, advice)};
 }
 
 Result<Recovery> plan_recovery(const Keeping& before, const Survival& left,

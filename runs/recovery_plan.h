@@ -27,6 +27,8 @@ struct RecoveryOptions {
 struct Recovery {
   std::vector<reshard::TensorChange> changes;  ///< a tensor for each kind
   reshard::SwitchPlan plan;
+  /// By change: who reads what from the checkpoint; null: nobody.
+  std::vector<std::shared_ptr<const Layout>> readers;
   Bytes read;    ///< from the checkpoint, each element once
   Time load;     ///< reading it
   Time copying;  ///< the new strategy's copies for peers, made anew
@@ -42,6 +44,10 @@ struct Recovery {
 /// Sends of owners to peers after a step, priced as one batch.
 Time copy_time(const Keeping& keeping, const reshard::Routes& routes);
 
+/// To whom writes a trace.
+inline constexpr std::string_view kTraceAdvice =
+    "give the options \"peers\" or \"checkpoint\"";
+
 /// Model:  Compute copies and the optimizer's tensors move in one batch. Each
 ///         box comes from the survivor (owner, peer, or for a compute copy a
 ///         holder of the master copy) that the balance of predicted link
@@ -56,8 +62,10 @@ Time copy_time(const Keeping& keeping, const reshard::Routes& routes);
     const std::vector<models::Parameter>& parameters,
     const reshard::Routes& routes, const RecoveryOptions& options);
 
-/// The message when state is lost and there is no checkpoint.
+/// The message when state is lost and there is no checkpoint; ends with what
+/// to do.
 Error lost_state(const Survival& survival,
-                 const std::vector<models::Parameter>& parameters);
+                 const std::vector<models::Parameter>& parameters,
+                 std::string_view advice = kTraceAdvice);
 
 }  // namespace troupe::runs
