@@ -174,6 +174,13 @@ Result<std::vector<clusters::DeviceId>> lost_devices(
   const strategy::DeviceSet set =
       strategy::parse_devices(text, "--lose", findings);
   if (!findings.ok()) return fail(findings.to_error());
+  for (const clusters::DeviceId lost : set.devices) {
+    if (lost.at() < next.cluster.devices.size()) continue;
+    return fail(
+        Fault::input,
+        fmt::format("--lose {}: cluster {} has devices 0 to {}", text,
+                    next.cluster.name, next.cluster.devices.size() - 1));
+  }
   for (const strategy::Phase& phase : next.strategy.phases) {
     for (const clusters::DeviceId used : strategy::used_devices(phase)) {
       if (std::ranges::find(set.devices, used) == set.devices.end()) continue;
@@ -281,6 +288,7 @@ Result<Prepared> prepare(Options& o, emu::MpiSession* mpi) {
   }
   TRY_DO(check_output(o.request.trace.string()));
   TRY_DO(check_output(o.request.save.string()));
+  out.course.course.source = o.source.strategy;
   TRY(out.job, EmulationJob::make(out.course.course, o.request, mpi));
   return out;
 }

@@ -123,15 +123,15 @@ Result<results::RunResult> emulated_run(const strategy::Plan& plan,
 }
 
 /// Every rank is one process.
-Result<void> check_processes(const std::string& strategy, std::size_t ranks,
+Result<void> check_processes(const std::string& source, std::size_t ranks,
                              const emu::MpiSession& mpi) {
   if (std::cmp_equal(mpi.ranks(), ranks)) return {};
   return fail(Fault::input,
-              fmt::format("strategy {} has {} ranks but MPI has started {} "
-                          "process{}; run: mpirun -n {} troupe emulate {} "
-                          "--mpi, with the same options",
-                          strategy, ranks, mpi.ranks(),
-                          mpi.ranks() == 1 ? "" : "es", ranks, strategy));
+              fmt::format("{} has {} ranks but MPI has started {} process{}; "
+                          "run: mpirun -n {} troupe emulate {} --mpi, with the "
+                          "same options",
+                          source, ranks, mpi.ranks(),
+                          mpi.ranks() == 1 ? "" : "es", ranks, source));
 }
 
 }  // namespace
@@ -158,7 +158,7 @@ struct EmulationJob::State {
 Result<void> EmulationJob::State::read(const EmulationRequest& request) {
   const std::size_t ranks = emu::ranks_of(rehearsal.segments).size();
   if (options.mpi != nullptr) {
-    TRY_DO(check_processes(answer.strategy, ranks, *options.mpi));
+    TRY_DO(check_processes(course.source, ranks, *options.mpi));
   }
   TRY(const data::Corpus corpus, corpus_of(request));
   options.seed = request.seed;

@@ -21,6 +21,7 @@ struct PlannedSteps {
 
 /// Strategies, and what happens before each act.
 struct Course {
+  std::string source;  ///< as the user called it
   std::vector<PlannedSteps> strategies;
   std::vector<runs::Act> acts;  ///< `runs` counts the strategies
   runs::Options options;        ///< copies on peers and checkpoints

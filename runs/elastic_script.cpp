@@ -1,6 +1,7 @@
 #include "runs/elastic_script.h"
 
 #include <algorithm>
+#include <iterator>
 #include <set>
 
 #include "runs/elastic_chooser.h"
@@ -112,7 +113,10 @@ class Teller {
     for (std::size_t a = 0; a < acts_.size(); ++a) {
       const Act& act = acts_[a];
       gone_.insert(act.missing.begin(), act.missing.end());
-      lost_.insert(act.missing.begin(), act.missing.end());
+      if (a > 0) {
+        std::ranges::set_difference(act.missing, acts_[a - 1].missing,
+                                    std::inserter(lost_, lost_.end()));
+      }
       out_.stopped = act.stopped;
       out_.stopped_by = a;
       if (act.runs < 0) continue;

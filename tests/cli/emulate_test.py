@@ -74,7 +74,10 @@ class Emulate(CliTest):
                                       "--verify", "--steps", "1"))
         said = self.run_troupe("emulate", sharded, "--then", rest, "--lose",
                                "6-7", "--shrink", code=2).stderr
-        self.assertIn("only lost device 6 held it", said)
+        self.assertIn("held only by device 6", said)
+        self.assertIn("--load", said)
+        self.refused("emulate", whole, "--then", rest, "--lose", "6-8",
+                     "--shrink", names=["--lose 6-8", "devices 0 to 7"])
         self.refused("emulate", whole, "--then", rest, "--lose", "5",
                      "--shrink", names="uses device 5")
 

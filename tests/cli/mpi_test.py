@@ -19,6 +19,9 @@ SHORT = {"format": "troupe.strategy/1", "model": "gpt2-345m",
 EVEN = {**SHORT, "dp": 2, "tp": 2, "pp": 2, "zero": 1}
 RING = {**SHORT, "tp": 2, "cp": 2}
 FOUR = {**SHORT, "tp": 2, "pp": 2}
+BOTH = {**SHORT, "pipelines": [
+    {"stages": [{"devices": f"{d}-{d + 1}", "layers": 12}
+                for d in (first, first + 2)]} for first in (0, 4)]}
 UNEQUAL = {key: SHORT[key] for key in ("format", "model", "cluster",
                                        "seq_len")}
 UNEQUAL["pipelines"] = [
@@ -90,7 +93,9 @@ class Mpi(CliTest):
         return out, error
 
     def check_same(self, count, strategy, *arguments):
-        path = self.write("s.json", strategy)
+        path = strategy
+        if isinstance(strategy, dict):
+            path = self.write("s.json", strategy)
         arguments = (*arguments, "--json")
         here = json.loads(self.run_troupe("emulate", path, "--shrink",
                                           *arguments).stdout)
@@ -127,6 +132,26 @@ class Mpi(CliTest):
     def test_a_change_of_strategy_with_other_devices(self):
         other = self.write("t.json", FOUR)
         self.check_same(8, EVEN, "--then", other, "--steps", "1")
+
+    def test_lost_devices(self):
+        """Their processes stay until the end, however long that takes."""
+        other = self.write("t.json", FOUR)
+        path = self.write("s.json", BOTH)
+        lose = ("--then", other, "--lose", "4-7")
+        self.check_same(8, path, *lose, "--verify")
+        self.mpi(8, path, *lose, "--patience", "4", "--steps", "25")
+        _, error = self.mpi(8, self.write("z.json", {**BOTH, "zero": 1}),
+                            *lose, code=2)
+        self.assertEqual(error.count("held only by device"), 1, error)
+
+    def test_a_trace_with_checkpoints_and_peers(self):
+        from traces_test import LAST, LOSSES, ONE, SAVES, TWO, trace
+        for ranks, losses, options in ((6, LOSSES, SAVES),
+                                       (5, LOSSES[:2], {"peers": 1})):
+            answer = self.check_same(ranks, trace([TWO, ONE, LAST], losses,
+                                                  options),
+                                     "--verify", "--steps", "1")
+            self.assertTrue(answer["verify"]["ok"])
 
     def test_a_checkpoint_is_saved_and_resumed(self):
         path = self.write("s.json", EVEN)
