@@ -51,7 +51,9 @@ void add_options(CLI::App& command, Options& o) {
                      "Devices that are lost before each --then: 31, 24-30");
   command.add_flag("--shrink", o.request.shrink,
                    "A small model of the same structure");
-  command.add_option("--steps", o.request.steps, "Training steps")
+  command
+      .add_option("--steps", o.request.steps,
+                  "Training steps of each strategy, or between events")
       ->check(CLI::Range(1, 10000));
   command.add_option("--seed", o.request.seed,
                      "Of initial parameters and data");

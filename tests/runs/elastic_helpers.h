@@ -131,4 +131,70 @@ inline Machinery fake(std::map<std::string, double> seconds_of,
       }};
 }
 
+enum class Events { all, only_losses };
+
+/// A random trace of small strategies; events that can happen.
+inline std::string random_trace(Dice& dice, int most_events,
+                                Events events_of = Events::all) {
+  std::string strategies;
+  std::vector<std::vector<int>> sets;
+  std::vector<int> alive = all_devices();
+  std::string events;
+  double at = 0;
+  const int count = dice.below(most_events + 1);
+  sets.push_back(alive);
+  std::vector<int> gone;
+  for (int i = 0; i < count; ++i) {
+    at += 1 + dice.below(200) + 0.25 * dice.below(4);
+    const bool all = events_of == Events::all;
+    const bool back = all && !gone.empty() && dice.one_in(3);
+    const bool slow = all && !back && !alive.empty() && dice.one_in(4);
+    if (alive.empty() && !back) break;
+    std::vector<int>& from = back ? gone : alive;
+    const auto pick =
+        static_cast<std::size_t>(dice.below(static_cast<int>(from.size())));
+    const int device = from[pick];
+    events += fmt::format(
+        R"({}{{"at_s": {}, "kind": "{}", "devices": [{}]{}}})",
+        events.empty() ? "" : ", ", at,
+        back   ? "back"
+        : slow ? "slowed"
+               : "lost",
+        device,
+        slow ? fmt::format(R"(, "factor": {})", 1 + dice.below(3)) : "");
+    if (slow) continue;
+    from.erase(from.begin() + static_cast<std::ptrdiff_t>(pick));
+    (back ? alive : gone).push_back(device);
+    sets.push_back(alive);
+  }
+  for (const auto& set : sets) {
+    const std::string pipelines = random_pipelines(dice, set, 2);
+    if (pipelines.empty()) continue;
+    strategies += fmt::format(R"({}{{"name": "s{}", "strategy": {{"zero": {},
+                          "pipelines": [{}]}}}})",
+                              strategies.empty() ? "" : ", ", strategies.size(),
+                              dice.below(4), pipelines);
+  }
+  const std::string checkpoint = fmt::format(
+      R"(, "checkpoint": {{"every_steps": {}, "write_gbytes_per_s": 0.001,
+                           "latency_s": {}}})",
+      1 + dice.below(9), dice.below(7));
+  return fmt::format(
+      R"({{"format": "troupe.trace/1", "model": {}, "cluster": "{}",
+           "until_s": {}, "strategies": [{}], "events": [{}],
+           "options": {{"peers": {}, "detection_s": {}, "regroup_s": {}{}}}}})",
+      model_text(false), kCluster, at + 1 + dice.below(400), strategies, events,
+      dice.below(3), 1 + dice.below(20), dice.below(30),
+      dice.one_in(4) ? "" : checkpoint);
+}
+
+/// A step time for each strategy, the same for the same name.
+inline Machinery random_machine(Dice& dice) {
+  std::map<std::string, double> times;
+  for (int i = 0; i < 4000; ++i) {
+    times[fmt::format("s{}", i)] = 1 + 0.125 * dice.below(80);
+  }
+  return fake(times, 7.5);
+}
+
 }  // namespace troupe::runs
