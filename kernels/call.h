@@ -51,6 +51,9 @@ struct Gemm {
 ///         `window`, its own among them; it needs a causal call.
 ///         heads is a multiple of kv_heads; head h reads kv head
 ///         h / (heads / kv_heads). Tokens of no sequence are left alone.
+///         `uniform` says ahead of the starts that sequence i has the queries
+///         [i max_q, (i + 1) max_q) and the keys [i max_kv, (i + 1) max_kv):
+///         a GPU's bodies cannot see that.
 struct AttentionSizes {
   std::int64_t sequences = 0;
   std::int64_t q_tokens = 0, kv_tokens = 0;  ///< of all sequences
@@ -58,6 +61,7 @@ struct AttentionSizes {
   std::int64_t heads = 0, kv_heads = 0, head_dim = 0;
   std::int64_t q_ld = 0, kv_ld = 0, out_ld = 0;  ///< elements per token
   bool causal = true;
+  bool uniform = false;
   std::int64_t window = 0;                  ///< keys; 0: no window
   double scale = 0;                         ///< 0: 1 / sqrt(head_dim)
   const std::int32_t* q_starts = nullptr;   ///< sequences + 1

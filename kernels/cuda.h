@@ -8,6 +8,7 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "base/result.h"
 #include "base/units.h"
@@ -27,6 +28,7 @@ struct DeviceInfo {
   int memory_bus_bits = 0;
   int driver_version = 0, runtime_version = 0;  ///< 13000 is 13.0
   std::string cublaslt;  ///< its version, or why it cannot be used
+  std::string cudnn;     ///< likewise
   std::string bus_id;
 };
 
@@ -92,13 +94,40 @@ struct GemmChoice {
   bool own_kernel = false;    ///< never the library: for comparison
 };
 
+/// Who does attention: the own kernels, cuDNN wherever it can, or whichever is
+/// faster, found by running both at the first call of each shape. cuDNN is
+/// not used where its result differs from that of the own kernels.
+enum class AttentionBody : std::uint8_t { fastest, own, cudnn };
+
+/// What the environment's TROUPE_ATTENTION says: own, cudnn, or fastest (also
+/// where it is not set). Errors: input for anything else.
+Result<AttentionBody> attention_body_from_environment();
+
+struct AttentionChoice {
+  AttentionBody body = AttentionBody::fastest;
+  /// Gradients are the same bytes every time, as those of the own kernels
+  /// are. cuDNN then takes more time and memory.
+  bool deterministic = true;
+  Bytes workspace{1 << 30};  ///< that cuDNN may use
+};
+
+/// An attention as it was decided: what is known of both bodies.
+struct AttentionReport {
+  std::string problem{};      ///< as in `choices`
+  double own = 0, cudnn = 0;  ///< seconds; 0: not run
+  bool by_cudnn = false;
+  std::string refusal{};  ///< why cuDNN cannot do it
+};
+
 /// A stream of one GPU with what operators need: library handle, workspace,
 /// and the algorithms chosen so far. Movable.
 class Context {
  public:
   /// Errors: unavailable (no such GPU, driver too old); cuBLASLt is opened
-  /// at the first matrix product and reported then.
-  static Result<Context> create(int ordinal, GemmChoice choice = {});
+  /// at the first matrix product and reported then, cuDNN at the first
+  /// attention, which the own kernels do where it is absent.
+  static Result<Context> create(int ordinal, GemmChoice choice = {},
+                                AttentionChoice attention = {});
   Context(Context&&) noexcept;
   Context& operator=(Context&&) noexcept;
   ~Context();
@@ -130,9 +159,12 @@ class Context {
   Result<double> elapsed(const Event& from, const Event& to);
   Result<void> synchronize();
 
-  /// The algorithms chosen by timing, one per line, for this kind of GPU and
-  /// version of the library; `load_choices` ignores lines of others.
+  /// The algorithms and bodies chosen by timing, one per line, for this kind
+  /// of GPU and versions of the libraries; `load_choices` ignores lines of
+  /// others.
   std::string choices() const;
+  /// Every attention decided so far, in the order of problems.
+  std::vector<AttentionReport> attention_report() const;
   Result<void> load_choices(std::string_view text);
 
   struct State;

@@ -39,7 +39,8 @@ Context::Context(Context&&) noexcept = default;
 Context& Context::operator=(Context&&) noexcept = default;
 Context::~Context() = default;
 
-Result<Context> Context::create(int ordinal, GemmChoice choice) {
+Result<Context> Context::create(int ordinal, GemmChoice choice,
+                                AttentionChoice attention) {
   TRY(const DeviceInfo info, device_info(ordinal));
   if (info.major < 8) {
     return fail(Fault::unavailable,
@@ -53,6 +54,7 @@ Result<Context> Context::create(int ordinal, GemmChoice choice) {
   state->device.minor = info.minor;
   state->gpu = info.name;
   state->choice = choice;
+  state->attention.choice = attention;
   TRY_DO(choose(state->device));
   cudaStream_t stream = nullptr;
   TRY_DO(checked(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking),
@@ -185,6 +187,16 @@ Result<void> run(const Call& call, Context& context) {
     TRY_DO(check_call(call, Side::device));
     TRY_DO(choose(context.device()));
     return run_gemm(*gemm, context);
+  }
+  if (const auto* forward = std::get_if<AttentionForward>(&call)) {
+    TRY_DO(check_call(call, Side::device));
+    TRY_DO(choose(context.device()));
+    return run_attention(*forward, context);
+  }
+  if (const auto* backward = std::get_if<AttentionBackward>(&call)) {
+    TRY_DO(check_call(call, Side::device));
+    TRY_DO(choose(context.device()));
+    return run_attention(*backward, context);
   }
   TRY_DO(choose(context.device()));
   return launch_any(call, context.device());

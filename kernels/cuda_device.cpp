@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "kernels/cuda.h"
+#include "kernels/cuda/cudnn.h"
 #include "kernels/cuda/state.h"
 
 namespace troupe::kernels::cuda {
@@ -96,18 +97,22 @@ Result<DeviceInfo> device_info(int ordinal) {
   TRY_DO(memory_of(info));
   auto lt = Lt::open();
   info.cublaslt = lt ? fmt::format("{}", (*lt)->version()) : lt.error().message;
+  const auto cudnn = cudnn::Library::open();
+  info.cudnn =
+      cudnn ? cudnn::version_text((*cudnn)->version()) : cudnn.error().message;
   return info;
 }
 
 std::string describe(const DeviceInfo& info) {
   return fmt::format(
       "{} (sm_{}{}, {} multiprocessors, {:.0f} MHz, {:.1f} GiB, {} at "
-      "{:.0f} MHz x {} bit)\nCUDA driver {}.{}, runtime {}.{}, cuBLASLt {}",
+      "{:.0f} MHz x {} bit)\nCUDA driver {}.{}, runtime {}.{}, cuBLASLt {}, "
+      "cuDNN {}",
       info.name, info.major, info.minor, info.multiprocessors, info.clock_mhz,
       static_cast<double>(info.memory.v) / (1 << 30), info.bus_id,
       info.memory_clock_mhz, info.memory_bus_bits, info.driver_version / 1000,
       info.driver_version % 1000 / 10, info.runtime_version / 1000,
-      info.runtime_version % 1000 / 10, info.cublaslt);
+      info.runtime_version % 1000 / 10, info.cublaslt, info.cudnn);
 }
 
 Result<PeerPath> peer_path(int from, int to) {

@@ -109,8 +109,8 @@ Result<void> run_gemm(const Gemm& call, Context& context) {
 
 // A line: "gemm-choice 1; GPU; version; key; workspace; seconds; algorithm".
 std::string Context::choices() const {
-  if (state_->lt == nullptr) return {};
-  std::string out;
+  std::string out = attention_choices(*state_);
+  if (state_->lt == nullptr) return out;
   for (const auto& [key, chosen] : state_->algorithms) {
     if (chosen.seconds == 0) continue;
     out += fmt::format("gemm-choice 1;{};{};{};{};{:.9g};", state_->gpu,
@@ -165,6 +165,7 @@ Result<void> Context::load_choices(std::string_view text) {
   for (std::string line; std::getline(lines, line);) {
     const auto choice = parse_choice(line, start, state_->choice.workspace);
     if (choice) state_->algorithms.insert(*choice);
+    load_attention_choice(line, *state_);
   }
   return {};
 }

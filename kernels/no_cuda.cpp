@@ -36,7 +36,8 @@ Event& Event::operator=(Event&& other) noexcept {
   return *this;
 }
 
-Result<Context> Context::create(int /*ordinal*/, GemmChoice /*choice*/) {
+Result<Context> Context::create(int /*ordinal*/, GemmChoice /*choice*/,
+                                AttentionChoice /*attention*/) {
   return absent();
 }
 Context::Context(std::unique_ptr<State> state) : state_(std::move(state)) {}
@@ -72,6 +73,7 @@ Result<double> Context::elapsed(const Event& /*from*/, const Event& /*to*/) {
 }
 Result<void> Context::synchronize() { return absent(); }
 std::string Context::choices() const { return {}; }
+std::vector<AttentionReport> Context::attention_report() const { return {}; }
 Result<void> Context::load_choices(std::string_view /*text*/) {
   return absent();
 }

@@ -9,12 +9,26 @@
 #include <utility>
 
 #include "kernels/cuda.h"
+#include "kernels/cuda/attention_choice.h"
 #include "kernels/cuda/cublaslt.h"
+#include "kernels/cuda/cudnn_attention.h"
 
 namespace troupe::kernels::cuda {
 
 /// An error of the runtime, with what was tried.
 Result<void> checked(cudaError_t code, const char* what);
+
+/// What attention by cuDNN needs, opened at the first call that may use it.
+struct FusedAttention {
+  AttentionChoice choice{};
+  bool opened = false;
+  std::string refusal{};  ///< why the library cannot be used
+  std::shared_ptr<const cudnn::Library> library{};
+  std::unique_ptr<cudnn::Handle> handle{};
+  Buffer workspace{};
+  std::map<cudnn::AttentionProblem, cudnn::AttentionPlan> plans{};
+  std::map<cudnn::AttentionProblem, AttentionTimes> times{};
+};
 
 struct Context::State {
   Device device;
@@ -24,6 +38,7 @@ struct Context::State {
   Buffer workspace;        ///< of the library
   /// By shape; what each was chosen from is in the line itself.
   std::map<GemmKey, LtAlgorithm> algorithms;
+  FusedAttention attention;
 
   State() = default;
   State(const State&) = delete;
@@ -34,5 +49,14 @@ struct Context::State {
 /// Matrix product by cuBLASLt, or by the own kernel where that is asked for
 /// or the library knows no way.
 Result<void> run_gemm(const Gemm& call, Context& context);
+
+/// Attention by the body that is chosen for its problem.
+Result<void> run_attention(const AttentionForward& call, Context& context);
+Result<void> run_attention(const AttentionBackward& call, Context& context);
+
+/// The lines of `choices` about attention, and one of them read back; lines
+/// of other GPUs or versions are passed over.
+std::string attention_choices(const Context::State& state);
+void load_attention_choice(const std::string& line, Context::State& state);
 
 }  // namespace troupe::kernels::cuda
