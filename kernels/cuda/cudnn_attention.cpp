@@ -142,7 +142,6 @@ class AttentionGraph {
       lse_offsets_ =
           bind(&O::lse_offsets, graph_.operand(Data::int64, edges, ones));
     }
-    minus_infinity_ = real(-std::numeric_limits<float>::infinity());
   }
 
   Result<AttentionPlan> make(const Target& target, Bytes workspace) {
@@ -177,6 +176,13 @@ class AttentionGraph {
                              .whole = static_cast<std::int32_t>(value),
                              .is_real = false});
     return made;
+  }
+
+  Tensor minus_infinity() {
+    if (!minus_infinity_) {
+      minus_infinity_ = real(-std::numeric_limits<float>::infinity());
+    }
+    return *minus_infinity_;
   }
 
   // Rows of queries, of keys as stored, and of keys as the right operand of a
@@ -229,7 +235,7 @@ class AttentionGraph {
         graph_.map(Pointwise::less, column, *kv_lengths_, Data::boolean);
     const Tensor both =
         graph_.map(Pointwise::logical_and, rows, columns, Data::boolean);
-    return graph_.select(score, minus_infinity_, both);
+    return graph_.select(score, minus_infinity(), both);
   }
   // Query j sees key t when j + keys - queries >= t.
   Tensor hide_later(Tensor score) {
@@ -243,7 +249,7 @@ class AttentionGraph {
     }
     const Tensor seen =
         graph_.map(Pointwise::greater_or_equal, row, column, Data::boolean);
-    return graph_.select(score, minus_infinity_, seen);
+    return graph_.select(score, minus_infinity(), seen);
   }
   // Of those only the last `window`: t + window - keys + queries > j.
   Tensor hide_before_window(Tensor score) {
@@ -263,7 +269,7 @@ class AttentionGraph {
     }
     const Tensor seen =
         graph_.map(Pointwise::greater, column, row, Data::boolean);
-    return graph_.select(score, minus_infinity_, seen);
+    return graph_.select(score, minus_infinity(), seen);
   }
 
   void forward() {
@@ -378,7 +384,8 @@ class AttentionGraph {
   AttentionProblem p_;
   Graph graph_;
   AttentionPlan out_;
-  Tensor scale_{}, minus_infinity_{};
+  Tensor scale_{};
+  MaybeTensor minus_infinity_;
   MaybeTensor q_lengths_, kv_lengths_;
   MaybeTensor q_offsets_, kv_offsets_, out_offsets_, lse_offsets_;
 };
