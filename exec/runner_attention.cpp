@@ -74,6 +74,8 @@ void use_documents(const Rows& rows, kernels::AttentionSizes& s) {
   s.sequences = rows.documents;
   s.max_q = s.max_kv = rows.longest;
   s.q_starts = s.kv_starts = ints(rows.starts);
+  s.uniform = rows.bounds.front() == 0 &&
+              rows.documents * rows.longest == rows.bounds.back();
 }
 
 /// A chunk's entries, with their arrays on the device.

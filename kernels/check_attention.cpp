@@ -26,6 +26,14 @@ void check_starts(Checker& checker, std::string_view name,
                            std::to_string(longest));
       return;
     }
+    if (s.uniform && (starts[0] != 0 || length != longest)) {
+      checker.complain("uniform", "true",
+                       "sequence " + std::to_string(i) + " of " +
+                           std::string(name) + " has " +
+                           std::to_string(length) + " tokens, not " +
+                           std::to_string(longest));
+      return;
+    }
   }
   if (starts[s.sequences] > tokens) {
     checker.complain(std::string(name) + "[sequences]",

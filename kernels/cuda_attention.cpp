@@ -315,6 +315,12 @@ Result<void> run(const C& call, Context& context) {
     return own();
   }
   auto at = fused.times.find(wanted);
+  if (at == fused.times.end() && fused.choice.body == AttentionBody::cudnn) {
+    const auto done = run_fused(call, wanted, context);
+    if (done || done.error().fault != Fault::unavailable) return done;
+    fused.times[wanted].refusal = done.error().message;
+    return own();
+  }
   if (at == fused.times.end()) {
     // Leaves the own body's result where the call wants it.
     TRY(AttentionTimes times, time_both(call, wanted, context));

@@ -38,9 +38,10 @@ MachineInfo info_of(const cuda::DeviceInfo& device, int devices) {
   if (info.architecture.empty()) {
     info.architecture = fmt::format("sm_{}{}", device.major, device.minor);
   }
-  info.libraries = fmt::format("CUDA {}, driver {}, cuBLASLt {}",
+  info.libraries = fmt::format("CUDA {}, driver {}, cuBLASLt {}, cuDNN {}",
                                version(device.runtime_version),
-                               version(device.driver_version), device.cublaslt);
+                               version(device.driver_version), device.cublaslt,
+                               device.cudnn);
   if (device.clock_mhz > 0) {
     info.clocks = fmt::format("up to {:.0f} MHz, memory {:.0f} MHz",
                               device.clock_mhz, device.memory_clock_mhz);
@@ -129,7 +130,9 @@ Result<std::unique_ptr<Machine>> cuda_machine(int ordinal) {
   TRY(const int devices, cuda::device_count());
   cuda::GemmChoice choice;
   choice.candidates = kCandidates;
-  TRY(cuda::Context context, cuda::Context::create(ordinal, choice));
+  cuda::AttentionChoice attention;
+  TRY(attention.body, cuda::attention_body_from_environment());
+  TRY(cuda::Context context, cuda::Context::create(ordinal, choice, attention));
   TRY(cuda::Event from, context.event());
   TRY(cuda::Event to, context.event());
   return std::make_unique<CudaMachine>(info_of(device, devices),

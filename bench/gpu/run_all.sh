@@ -2,8 +2,8 @@
 # Everything that only a GPU shows, in one call of at most ten minutes:
 # correctness of every CUDA operator, a profile of the shipped model shapes,
 # achieved shares of the machine's two ceilings, the same shapes in PyTorch,
-# products against cuBLASLt's best, links (copies; collectives where there are
-# several GPUs).
+# products against cuBLASLt's best, attention against cuDNN's, links (copies;
+# collectives where there are several GPUs).
 #
 #   bench/gpu/run_all.sh [OUT] [BIN]
 #
@@ -150,9 +150,23 @@ step "the same shapes in PyTorch" 110 /dev/null \
 keep "$work/torch.json" torch.json
 summarise
 
-step "products against cuBLASLt's best" 70 "$work/gemm" \
-  "$bin/kernel_check" --gemm-best 50
-keep "$work/gemm" gemm_best.jsonl
+step "products against cuBLASLt's best" 60 "$work/gemm" \
+  "$bin/kernel_check" --gemm-best 40
+cp "$work/gemm" "$work/bodies" 2>/dev/null
+keep "$work/bodies" bodies.jsonl
+summarise
+
+step "attention by the own kernels and by cuDNN" 50 "$work/attention" \
+  "$bin/kernel_check" --attention-bodies 35
+cat "$work/attention" >>"$work/bodies"
+keep "$work/bodies" bodies.jsonl
+summarise
+
+# Every attention case by cuDNN, on outputs that hold NaN.
+step "attention by cuDNN against the CPU body" 40 "$work/check" \
+  env TROUPE_ATTENTION=cudnn "$bin/kernel_check" --json --only ^attention
+{ echo '{"family": "attention by cuDNN"}'; cat "$work/check"; } >>"$work/checks"
+keep "$work/checks" kernel_check.jsonl
 summarise
 
 # In a process of its own: a link that hangs loses no operator.

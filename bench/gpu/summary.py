@@ -129,7 +129,7 @@ def profile(folder):
 
 def gemms(folder):
     name = "gemm, of cuBLASLt's best"
-    found = [g for g in lines(folder, "gemm_best.jsonl") or [] if "ratio" in g]
+    found = [g for g in lines(folder, "bodies.jsonl") or [] if "ratio" in g]
     if not found:
         unknown(name, "95 %", "kernel_check --gemm-best gave nothing")
         return
@@ -140,6 +140,27 @@ def gemms(folder):
     worst = min(found, key=lambda g: g["ratio"])
     print(f"  worst: {worst['m']}x{worst['n']}x{worst['k']} {worst['form']}: "
           f"{100 * worst['ratio']:.1f} %")
+
+
+def attentions(folder):
+    found = [a for a in lines(folder, "bodies.jsonl") or []
+             if "attention" in a and a.get("own_s")]
+    for backward, free in ((False, False), (True, False), (True, True)):
+        name = "attention " + ("backward" if backward else "forward")
+        what = f"{name}, speed of cuDNN" + (" in any order" if free else "")
+        some = [a for a in found if a["backward"] == backward and
+                a["deterministic"] != free]
+        ratios = [a["cudnn_s"] / a["own_s"] for a in some if a["cudnn_s"]]
+        if ratios:
+            row(f"{what} (median of {len(ratios)})", "70 %",
+                f"{100 * median(ratios):.0f} %", median(ratios) >= 0.7)
+        else:
+            unknown(what, "70 %", "kernel_check --attention-bodies gave none")
+        for a in some:
+            cudnn = (f"{1e3 * a['cudnn_s']:.3f} ms" if a["cudnn_s"] else "-")
+            print(f"  {a['attention']}: own {1e3 * a['own_s']:.3f} ms, cuDNN "
+                  f"{cudnn}, by {'cuDNN' if a['by_cudnn'] else 'own'}"
+                  + (f"; {a['refusal']}" if a["refusal"] else ""))
 
 
 def torch(folder):
@@ -206,7 +227,7 @@ def rows(folder):
 
 def main():
     folder = sys.argv[1]
-    for part in (checks, profile, gemms, torch, links, rows):
+    for part in (checks, profile, gemms, attentions, torch, links, rows):
         try:
             part(folder)
         except (KeyError, TypeError, ValueError, IndexError,

@@ -10,8 +10,7 @@ bool has_kernel(DType dtype) {
 }
 
 bool on_matrix_units(DType dtype, const AttentionShape& shape) {
-  return dtype == DType::bf16 && shape.head_dim <= kWidestTile &&
-         shape.window == 0;
+  return dtype == DType::bf16 && shape.head_dim <= kWidestTile;
 }
 
 }  // namespace

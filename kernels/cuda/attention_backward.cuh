@@ -66,7 +66,12 @@ struct KeyBlock {
         head(static_cast<int>(blockIdx.y)) {
     // The first query that sees the first key is key - ahead + 1.
     first = s.causal ? max(0, key - part.ahead + 1) / T::kQueries : 0;
-    per_head = max(0, (part.queries + T::kQueries - 1) / T::kQueries - first);
+    // Query j sees keys from j + ahead - window on: the last that sees the
+    // last key is that key - ahead + window.
+    const int end = s.window == 0 ? part.queries
+                                  : min(part.queries,
+                                        key + T::kKeys - part.ahead + s.window);
+    per_head = max(0, (end + T::kQueries - 1) / T::kQueries - first);
     total = per_head * (s.heads / s.kv_heads);
   }
   __device__ int query(int i) const {
@@ -147,6 +152,26 @@ __device__ __forceinline__ void drop_later_keys(float (&weight)[kM][kN][4],
   }
 }
 
+/// Takes out the weights of keys before their query's window. `early` is how
+/// far the warp's first key lies after the first that query 0 of the tile sees.
+template <int kM, int kN>
+__device__ __forceinline__ void drop_earlier_keys(float (&weight)[kM][kN][4],
+                                                  int early) {
+  const int lane = static_cast<int>(threadIdx.x) % 32;
+#pragma unroll
+  for (int m = 0; m < kM; ++m) {
+#pragma unroll
+    for (int e = 0; e < 4; ++e) {
+      const int key = early + 16 * m + e / 2 * 8 + lane / 4;
+      const int column = lane % 4 * 2 + e % 2;
+#pragma unroll
+      for (int n = 0; n < kN; ++n) {
+        if (key < column + 8 * n) weight[m][n][e] = 0;
+      }
+    }
+  }
+}
+
 /// d_score = weight * (d_weight - delta) of each query (column).
 template <int kM, int kN>
 __device__ __forceinline__ void through_softmax(
@@ -222,6 +247,11 @@ __device__ __forceinline__ void add_queries(
   weights_of_columns(weight, memory.lse + i % 2 * T::kQueries, s.scale_log2);
   const int late = block.key - (block.query(i) + block.part.ahead - 1);
   if (s.causal && late + T::kKeys > 1) drop_later_keys(weight, late + row);
+  // The last query of the tile begins kQueries - 1 keys after the first.
+  const int early = late + s.window - 1;
+  if (s.window > 0 && early < T::kQueries - 1) {
+    drop_earlier_keys(weight, early + row);
+  }
   add_product(dv, weight, read_rows<Q>(d_out));
   float d_score[T::kM][T::kQueries / 8][4];
   multiply_rows(d_score, read_rows<Kv>(memory.v + row * T::kDim),

@@ -84,19 +84,20 @@ __global__ void __launch_bounds__(T::kThreads, 2)
   bf16* stages = d_out_tile + Q::kElements;
   const QueryBlock<T> at(s);
   if (at.query >= at.part.queries) return;
-  const int blocks = at.blocks(s);
+  const int blocks = at.blocks(s), first = at.first_block(s);
   const int seen_by_all = at.part.seen(s, at.query) / T::kKeys;
+  const int past_window = at.past_window(s);
   const int row = static_cast<int>(threadIdx.x) / 32 * 16 * T::kM;
   float lse[T::kM][2], delta[T::kM][2];
   row_statistics(s, o, at, row, lse, delta);
   float dq[T::kM][T::kDim / 8][4];
   clear(dq);
-  if (blocks > 0) {
+  if (blocks > first) {
     load<Q, T::kThreads>(q_tile, at.queries(s, o.q, s.q_ld));
     load<Q, T::kThreads>(d_out_tile, at.queries(s, o.d_out, s.out_ld));
-    load_keys(s, o, at, stages, 0);
+    load_keys(s, o, at, stages, first);
   }
-  for (int i = 0; i < blocks; ++i) {
+  for (int i = first; i < blocks; ++i) {
     copy_async_wait<0>();
     __syncthreads();  // this tile is here, and the one before is free
     if (T::kStages == 2 && i + 1 < blocks) load_keys(s, o, at, stages, i + 1);
@@ -105,6 +106,9 @@ __global__ void __launch_bounds__(T::kThreads, 2)
     multiply_rows(score, read_rows<Q>(q_tile + row * T::kDim),
                   read_columns<Kv>(k));
     if (i >= seen_by_all) hide(score, s, at.part, at.query + row, i * T::kKeys);
+    if (i < past_window) {
+      hide_before_window(score, s, at.part, at.query + row, i * T::kKeys);
+    }
     multiply_rows(d_score, read_rows<Q>(d_out_tile + row * T::kDim),
                   read_columns<Kv>(k + Kv::kElements));
     rows_through_softmax(d_score, score, lse, delta, s.scale_log2);

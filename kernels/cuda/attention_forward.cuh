@@ -137,17 +137,18 @@ __global__ void __launch_bounds__(128, 2)
   bf16* v_tile = k_tile + Kv::kElements;
   const QueryBlock<F> at(s);
   if (at.query >= at.part.queries) return;
-  const int blocks = at.blocks(s);
+  const int blocks = at.blocks(s), first = at.first_block(s);
   const int seen_by_all = at.part.seen(s, at.query) / keys;
+  const int past_window = at.past_window(s);
   Softmax<dim> state;
   clear(state);
-  if (blocks > 0) {
+  if (blocks > first) {
     load<Q, F::kThreads>(q_tile, at.queries(s, o.q, s.q_ld));
     load<Kv, F::kThreads>(k_tile, at.keys(s, o.k, blocks - 1));
     copy_async_commit();
   }
   const int row = static_cast<int>(threadIdx.x) / 32 * 32;
-  for (int block = blocks - 1; block >= 0; --block) {
+  for (int block = blocks - 1; block >= first; --block) {
     copy_async_wait<0>();
     __syncthreads();  // keys are here, and the values' tile is free
     load<Kv, F::kThreads>(v_tile, at.keys(s, o.v, block));
@@ -158,9 +159,12 @@ __global__ void __launch_bounds__(128, 2)
     if (block >= seen_by_all) {
       hide(score, s, at.part, at.query + row, block * keys);
     }
+    if (block < past_window) {
+      hide_before_window(score, s, at.part, at.query + row, block * keys);
+    }
     copy_async_wait<0>();
     __syncthreads();  // values are here, and the keys' tile is free
-    if (block > 0) {
+    if (block > first) {
       load<Kv, F::kThreads>(k_tile, at.keys(s, o.k, block - 1));
       copy_async_commit();
     }

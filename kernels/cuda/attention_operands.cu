@@ -126,7 +126,7 @@ __global__ void __launch_bounds__(kThreads)
     for (std::int64_t i = threadIdx.x; i < columns; i += blockDim.x) {
       const auto x = static_cast<double>(to_float(a[at + i]));
       const auto y = static_cast<double>(to_float(b[at + i]));
-      if (x == y && isinf(x)) continue;
+      if (x == y && fabs(x) == INFINITY) continue;
       apart += (x - y) * (x - y);
       size += y * y;
     }

@@ -258,10 +258,10 @@ __global__ void attention_plain_key_gradient(AttentionShape s,
   const int begin = s.causal ? max(0, first - part.ahead + 1) / 32 * 32 : 0;
   // Query j sees keys from j + ahead - window on: the last one that sees the
   // block's last key is that key - ahead + window.
-  const int end = s.window == 0
-                      ? part.queries
-                      : min(part.queries,
-                            first + kPlainWarps - part.ahead + s.window);
+  const int end =
+      s.window == 0
+          ? part.queries
+          : min(part.queries, first + kPlainWarps - part.ahead + s.window);
   float dk[kLaneColumns] = {}, dv[kLaneColumns] = {};
   for (std::int64_t head = kv_head * group; head < (kv_head + 1) * group;
        ++head) {

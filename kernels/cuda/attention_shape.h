@@ -17,7 +17,7 @@ struct AttentionShape {
   std::int64_t q_tokens = 0;
   int sequences = 0, heads = 0, kv_heads = 0, head_dim = 0;
   int max_q = 0, max_kv = 0;
-  int window = 0;  ///< keys; 0: none. Only the plain kernels look at it.
+  int window = 0;  ///< keys; 0: none, or no sequence is longer
   bool causal = false;
   /// Rows may be read and written in pieces of 16 bytes.
   bool aligned = false;

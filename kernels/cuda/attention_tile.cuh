@@ -262,6 +262,15 @@ struct QueryBlock {
     const int last = min(query + T::kQueries, part.queries) - 1;
     return (part.seen(s, last) + T::kKeys - 1) / T::kKeys;
   }
+  /// The first block of keys that one of them sees, of a window.
+  __device__ int first_block(const AttentionShape& s) const {
+    return part.earliest(s, query) / T::kKeys;
+  }
+  /// The first block of keys of which no query's window hides any.
+  __device__ int past_window(const AttentionShape& s) const {
+    const int last = min(query + T::kQueries, part.queries) - 1;
+    return (part.earliest(s, last) + T::kKeys - 1) / T::kKeys;
+  }
   __device__ Rows queries(const AttentionShape& s, const bf16* from,
                           std::int64_t ld) const {
     return {from + (part.q_first + query) * ld +
@@ -283,6 +292,28 @@ struct QueryBlock {
                                             s.head_dim, s.aligned, tile);
   }
 };
+
+/// Hides the keys before the windows of this warp's queries.
+template <int kN>
+__device__ __forceinline__ void hide_before_window(float (&score)[2][kN][4],
+                                                   const AttentionShape& s,
+                                                   const Part& part, int query,
+                                                   int key) {
+  const int lane = static_cast<int>(threadIdx.x) % 32;
+#pragma unroll
+  for (int m = 0; m < 2; ++m) {
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      const int begin = part.earliest(s, query + 16 * m + 8 * half + lane / 4) -
+                        key - lane % 4 * 2;
+#pragma unroll
+      for (int n = 0; n < kN; ++n) {
+        if (8 * n < begin) score[m][n][2 * half] = -INFINITY;
+        if (8 * n + 1 < begin) score[m][n][2 * half + 1] = -INFINITY;
+      }
+    }
+  }
+}
 
 /// Hides the keys that this warp's queries do not see.
 template <int kN>

@@ -16,6 +16,9 @@ case "$*" in
   *gemm-best*) [ "$FAKE" = nogemm ] && exit 1
     echo '{"m":1,"n":2,"k":3,"form":"forward","chosen_s":1,"best_s":0.99,"ratio":0.99}'
     exit 0 ;;
+  *attention-bodies*)
+    echo '{"attention":"1x8","backward":false,"deterministic":true,"own_s":1e-3,"cudnn_s":9e-4,"by_cudnn":true,"refusal":""}'
+    exit 0 ;;
   *--help*) exit 1 ;;
 esac
 echo '{"gpu":"fake","seed":1,"offset":0}'
@@ -90,10 +93,12 @@ class RunAll(unittest.TestCase):
         code, files, summary, log = self.run_all("ok")
         self.assertEqual(code, 0, log)
         for name in ("kernel_check.jsonl", "profile.json", "measured.csv",
-                     "gemm_best.jsonl", "links.json", "summary.txt"):
+                     "bodies.jsonl", "links.json", "summary.txt"):
             self.assertIn(name, files)
         self.assertIn("1/1", self.row(summary, "operators equal"))
         self.assertIn("met", self.row(summary, "gemm, of cuBLASLt"))
+        self.assertIn("90 %", self.row(summary, "attention forward, speed"))
+        self.assertIn("1x8: own 1.000 ms, cuDNN 0.900 ms, by cuDNN", summary)
         self.assertIn("90 %", self.row(summary, "add, of copy"))
         self.assertIn("1.0 %", self.row(summary, "layer against"))
         self.assertIn("attention_forward", summary)
@@ -150,7 +155,7 @@ class RunAll(unittest.TestCase):
         """Every file cut at any place, or full of something else."""
         whole = {"kernel_check.jsonl": '{"case":"a","dtype":"b","ok":true}\n',
                  "profile.json": '{"layers": 3}', "torch.json": '[1, 2]',
-                 "gemm_best.jsonl": '{"ratio": "x"}\n', "links.json": '{}'}
+                 "bodies.jsonl": '{"ratio": "x"}\n', "links.json": '{}'}
         for name, text in whole.items():
             for cut in range(0, len(text) + 1, 3):
                 with tempfile.TemporaryDirectory() as folder:

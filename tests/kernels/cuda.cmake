@@ -25,7 +25,7 @@ target_compile_options(troupe_kernel_cases PRIVATE -O1)
 
 troupe_test(kernels_on_host
   SOURCES cuda_on_host/machine_test.cpp cuda_attention_test.cpp
-    cuda_copy_plan_test.cpp cuda_on_host_test.cpp
+    cuda_attention_operands_test.cpp cuda_copy_plan_test.cpp cuda_on_host_test.cpp
     $<TARGET_OBJECTS:troupe_kernels_on_host>
   LINK troupe_kernel_cases)
 troupe_test(kernels_cuda
@@ -35,6 +35,7 @@ troupe_test(kernels_cuda
 
 # A table of errors on a GPU machine without a test framework.
 find_package(nlohmann_json REQUIRED)
-add_executable(kernel_check kernel_check.cpp cuda_perform.cpp gemm_best.cpp)
+add_executable(kernel_check kernel_check.cpp attention_bodies.cpp cuda_perform.cpp
+  gemm_best.cpp)
 target_link_libraries(kernel_check PRIVATE troupe_kernel_cases
   nlohmann_json::nlohmann_json fmt::fmt troupe_warnings)

@@ -16,6 +16,7 @@ struct Attention {
   std::int64_t gap = 0;  ///< elements between rows
   double scale = 0;
   std::int64_t window = 0;
+  bool uniform = false;  ///< all of q as long as each other, all of kv too
   /// Keys of every query that out and lse know of and the call does not.
   std::int64_t wider = 0;
 

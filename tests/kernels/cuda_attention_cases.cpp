@@ -32,7 +32,7 @@ std::string name(const char* what, const Attention& a) {
   return std::string(what) + " q " + list(a.q) + " kv " + list(a.kv) +
          " heads " + std::to_string(a.heads) + "/" +
          std::to_string(a.kv_heads) + " dim " + std::to_string(a.dim) +
-         (a.causal ? " causal" : "") +
+         (a.causal ? " causal" : "") + (a.uniform ? " uniform" : "") +
          (a.window > 0 ? " window " + std::to_string(a.window) : "") + " gap " +
          std::to_string(a.gap) +
          (a.wider > 0 ? " of " + std::to_string(a.wider) + " more keys" : "");
@@ -168,6 +168,7 @@ AttentionSizes sizes_of(const Attention& a, const void* q_starts,
   }
   s.causal = a.causal;
   s.window = a.window;
+  s.uniform = a.uniform;
   s.scale = a.scale;
   s.q_starts = static_cast<const std::int32_t*>(q_starts);
   s.kv_starts = static_cast<const std::int32_t*>(kv_starts);
@@ -353,6 +354,27 @@ void add_problems_of_layout(std::vector<Attention>& all) {
                  .wider = 9});
 }
 
+// As most training has them; a body that knows may do better.
+void add_uniform_problems(std::vector<Attention>& all) {
+  for (const bool causal : {true, false}) {
+    all.push_back({.dim = 128,
+                   .q = {97, 97, 97},
+                   .kv = {97, 97, 97},
+                   .heads = 4,
+                   .kv_heads = 2,
+                   .causal = causal,
+                   .gap = 8,
+                   .uniform = true});
+  }
+  all.push_back({.dim = 64,
+                 .q = {130, 130},
+                 .kv = {200, 200},
+                 .heads = 2,
+                 .kv_heads = 2,
+                 .window = 70,
+                 .uniform = true});
+}
+
 Attention chance_problem(Values& values) {
   Attention a;
   a.dim = values.pick(1, 16) * 8;
@@ -373,6 +395,7 @@ Attention chance_problem(Values& values) {
 std::vector<Attention> attentions(Values& values) {
   std::vector<Attention> all = problems_of_lengths();
   add_problems_of_layout(all);
+  add_uniform_problems(all);
   for (int i = 0; i < 4; ++i) all.push_back(chance_problem(values));
   return all;
 }

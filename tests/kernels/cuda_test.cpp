@@ -51,6 +51,43 @@ TEST_F(Cuda, AttentionMatchesTheCpu) {
   expect_all(testing::attention_cases(seed_), seed_);
 }
 
+// Wherever it has a plan: every graph, lengths made on the GPU, and what is
+// mended after, on outputs that hold NaN.
+TEST_F(Cuda, AttentionByCudnnMatchesTheCpu) {
+  for (const bool deterministic : {true, false}) {
+    auto made = cuda::Context::create(
+        0, {},
+        {.body = cuda::AttentionBody::cudnn, .deterministic = deterministic});
+    ASSERT_TRUE(made);
+    const auto info = cuda::device_info(0);
+    ASSERT_TRUE(info);
+    if (!::testing::Matches(::testing::MatchesRegex("[0-9.]+"))(info->cudnn)) {
+      GTEST_SKIP() << info->cudnn;
+    }
+    context_.emplace(std::move(*made));
+    expect_all(testing::attention_cases(seed_), seed_);
+    for (const auto& one : context_->attention_report()) {
+      std::printf("own: %s: %s\n", one.problem.c_str(), one.refusal.c_str());
+    }
+  }
+}
+
+// The first call decides; the second is by the body chosen.
+TEST_F(Cuda, TheFasterAttentionIsChosenAndReadBack) {
+  expect_all(testing::attention_cases(1), 1);
+  for (const auto& one : context_->attention_report()) {
+    EXPECT_EQ(one.refusal.find("differs"), std::string::npos)
+        << one.problem << ": " << one.refusal;
+    EXPECT_GT(one.own, 0) << one.problem;
+  }
+  const std::string choices = context_->choices();
+  auto reader = cuda::Context::create(0);
+  ASSERT_TRUE(reader);
+  ASSERT_TRUE(reader->load_choices(choices));
+  context_.emplace(std::move(*reader));
+  expect_all(testing::attention_cases(1), 1);
+}
+
 // Eight bytes on: an fp64 or a pair is aligned, no 16-byte access is.
 TEST_F(Cuda, OperatorsTakeAnyAlignmentOfElements) {
   expect_all(testing::operator_cases(seed_), seed_, 8);

@@ -4,6 +4,8 @@
 // case is announced by {"begin": NAME}. --only ^TEXT: names that begin so.
 // kernel_check --gemm-best SECONDS [--device N]
 // Products as chosen against the best of cuBLASLt, one JSON object a line.
+// kernel_check --attention-bodies SECONDS [--device N]
+// Attention by the own kernels and by cuDNN, one JSON object a line.
 // Needs no test framework. Exit codes: 0 all right, 1 cannot run, 3 a kernel
 // is wrong or failed.
 #include <fmt/format.h>
@@ -14,6 +16,7 @@
 #include <random>
 #include <string_view>
 
+#include "tests/kernels/attention_bodies.h"
 #include "tests/kernels/cuda_perform.h"
 #include "tests/kernels/gemm_best.h"
 
@@ -25,7 +28,8 @@ struct Options {
   std::string only;
   int device = 0;
   std::int64_t offset = 0;
-  double gemm_best = 0;  ///< seconds
+  double gemm_best = 0;         ///< seconds
+  double attention_bodies = 0;  ///< seconds
   bool json = false;
 };
 
@@ -46,16 +50,20 @@ Result<Options> parse(std::span<char* const> arguments) {
     }
     const std::string_view value =
         i + 1 < arguments.size() ? arguments[++i] : "";
-    const bool ok = (name == "--seed" && number(value, o.seed)) ||
-                    (name == "--device" && number(value, o.device)) ||
-                    (name == "--offset" && number(value, o.offset)) ||
-                    (name == "--gemm-best" && number(value, o.gemm_best) &&
-                     o.gemm_best > 0) ||
-                    (name == "--only" && !(o.only = value).empty());
+    const bool ok =
+        (name == "--seed" && number(value, o.seed)) ||
+        (name == "--device" && number(value, o.device)) ||
+        (name == "--offset" && number(value, o.offset)) ||
+        (name == "--gemm-best" && number(value, o.gemm_best) &&
+         o.gemm_best > 0) ||
+        (name == "--attention-bodies" && number(value, o.attention_bodies) &&
+         o.attention_bodies > 0) ||
+        (name == "--only" && !(o.only = value).empty());
     if (!ok) {
       return fail(Fault::input,
                   fmt::format("{} {}: want --seed N, --only TEXT, --device N, "
-                              "--offset BYTES, --gemm-best SECONDS or --json",
+                              "--offset BYTES, --gemm-best SECONDS, "
+                              "--attention-bodies SECONDS or --json",
                               name, value));
     }
   }
@@ -107,8 +115,15 @@ Result<int> check_all(const Options& options) {
         testing::print_gemms_against_best(options.device, options.gemm_best));
     return 0;
   }
+  if (options.attention_bodies > 0) {
+    TRY_DO(testing::print_attention_bodies(options.device,
+                                           options.attention_bodies));
+    return 0;
+  }
   TRY(const auto info, cuda::device_info(options.device));
-  TRY(auto context, cuda::Context::create(options.device));
+  cuda::AttentionChoice attention;
+  TRY(attention.body, cuda::attention_body_from_environment());
+  TRY(auto context, cuda::Context::create(options.device, {}, attention));
   const auto perform = testing::perform_on(context, options.offset);
   if (!options.json) {
     fmt::print("{}\nseed {}\n", cuda::describe(info), options.seed);
