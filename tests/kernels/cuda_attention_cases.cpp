@@ -331,6 +331,13 @@ void add_problems_of_layout(std::vector<Attention>& all) {
                    .kv_heads = 1,
                    .window = window});
   }
+  // Blocks of keys that no query of a tile sees, on both sides of it.
+  all.push_back({.dim = 128,
+                 .q = {300},
+                 .kv = {310},
+                 .heads = 2,
+                 .kv_heads = 1,
+                 .window = 60});
   all.push_back({.dim = 24,
                  .q = {90, 5},
                  .kv = {33, 0},
