@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <cstring>
+
 namespace troupe::emu {
 
 std::string_view name_of(Operation operation) {
@@ -44,6 +46,32 @@ std::string mismatch(std::span<const exec::RankId> group,
         parts);
   }
   return {};
+}
+
+std::string nothing_exposed(exec::RankId owner, exec::RankId reader) {
+  return fmt::format("rank {} reads weights that rank {} does not expose",
+                     reader.v, owner.v);
+}
+
+std::string copy_strips(std::span<const std::byte> memory,
+                        std::span<const exec::Strip> strips,
+                        std::span<std::byte> to) {
+  std::int64_t at = 0;
+  for (const exec::Strip& s : strips) {
+    const std::int64_t last = s.at + (s.rows - 1) * s.stride + s.row;
+    if (s.at < 0 || s.row < 0 || s.rows < 1 || s.stride < 0 ||
+        last > std::ssize(memory) || at + s.rows * s.row > std::ssize(to)) {
+      return fmt::format(
+          "reading {} rows of {} bytes from byte {} on, {} apart, of {}",
+          s.rows, s.row, s.at, s.stride, memory.size());
+    }
+    for (std::int64_t r = 0; r < s.rows && s.row > 0; ++r, at += s.row) {
+      std::memcpy(to.data() + at, memory.data() + s.at + r * s.stride,
+                  static_cast<std::size_t>(s.row));
+    }
+  }
+  if (at == std::ssize(to)) return {};
+  return fmt::format("strips of {} bytes are read into {}", at, to.size());
 }
 
 std::string wrong_size(exec::RankId from, std::size_t sent, exec::RankId to,

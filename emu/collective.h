@@ -27,6 +27,13 @@ std::string mismatch(std::span<const exec::RankId> group,
                      std::span<const Intent> intents,
                      std::span<const Bytes> sizes);
 
+/// What a rank says that reads what another does not expose (any more).
+std::string nothing_exposed(exec::RankId owner, exec::RankId reader);
+/// Packs strips of `memory` into `to`; what is wrong with them, or empty.
+std::string copy_strips(std::span<const std::byte> memory,
+                        std::span<const exec::Strip> strips,
+                        std::span<std::byte> to);
+
 /// "rank 2 sent 7 bytes to rank 0, which expects 8".
 std::string wrong_size(exec::RankId from, std::size_t sent, exec::RankId to,
                        std::size_t expected);

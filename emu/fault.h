@@ -49,6 +49,19 @@ class FaultyCommunicator final : public exec::Communicator {
                        std::span<std::byte> bytes, Time& time) override {
     return real_.receive(from, tag, bytes, time);
   }
+  Result<bool> try_receive(exec::RankId from, exec::Tag tag,
+                           std::span<std::byte> bytes, Time& time) override {
+    return real_.try_receive(from, tag, bytes, time);
+  }
+  void expose(exec::Tag name, std::span<const std::byte> memory) override {
+    real_.expose(name, memory);
+  }
+  void withdraw(exec::Tag name) override { real_.withdraw(name); }
+  Result<void> fetch(exec::RankId from, exec::Tag name,
+                     std::span<const exec::Strip> strips,
+                     std::span<std::byte> to) override {
+    return real_.fetch(from, name, strips, to);
+  }
   Result<void> meet(std::span<const exec::RankId> group, Time& time) override {
     return real_.meet(group, time);
   }

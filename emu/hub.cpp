@@ -54,9 +54,10 @@ struct Letter {
   Time time;
 };
 
-/// What others have sent to one rank.
+/// What others have sent to one rank, and what they may read of it.
 struct Mailbox {
   std::mutex mutex;
+  std::map<Tag, std::span<const std::byte>> exposed;
   std::map<std::pair<std::int32_t, Tag>, std::deque<Letter>> letters;
 };
 
@@ -229,9 +230,54 @@ class Hub::Member final : public exec::Communicator {
                       fmt::format("rank {} waits for a message of rank {}",
                                   self_.v, from.v)};
         }));
-    const Letter letter = std::move(queue.front());
-    queue.pop_front();
-    if (queue.empty()) box.letters.erase({from.v, tag});
+    return open(from, tag, lock, bytes, time);
+  }
+
+  Result<bool> try_receive(RankId from, Tag tag, std::span<std::byte> bytes,
+                           Time& time) override {
+    TRY_DO(state_.check_running());
+    Mailbox& box = state_.boxes[self_.at()];
+    std::unique_lock lock(box.mutex);
+    if (!box.letters.contains({from.v, tag})) return false;
+    TRY_DO(open(from, tag, lock, bytes, time));
+    return true;
+  }
+
+  void expose(Tag name, std::span<const std::byte> memory) override {
+    Mailbox& box = state_.boxes[self_.at()];
+    const std::scoped_lock lock(box.mutex);
+    box.exposed[name] = memory;
+  }
+
+  void withdraw(Tag name) override {
+    Mailbox& box = state_.boxes[self_.at()];
+    const std::scoped_lock lock(box.mutex);
+    box.exposed.erase(name);
+  }
+
+  Result<void> fetch(RankId from, Tag name, std::span<const exec::Strip> strips,
+                     std::span<std::byte> to) override {
+    TRY_DO(state_.check_running());
+    Mailbox& box = state_.boxes[from.at()];
+    std::unique_lock lock(box.mutex);
+    const auto it = box.exposed.find(name);
+    const std::string problem = it == box.exposed.end()
+                                    ? nothing_exposed(from, self_)
+                                    : copy_strips(it->second, strips, to);
+    lock.unlock();
+    if (problem.empty()) return {};
+    return state_.give_up({Fault::unavailable, problem});
+  }
+
+ private:
+  /// Takes the first letter of a queue, which is there.
+  Result<void> open(RankId from, Tag tag, std::unique_lock<std::mutex>& lock,
+                    std::span<std::byte> bytes, Time& time) {
+    auto& letters = state_.boxes[self_.at()].letters;
+    const auto it = letters.find({from.v, tag});
+    const Letter letter = std::move(it->second.front());
+    it->second.pop_front();
+    if (it->second.empty()) letters.erase(it);
     lock.unlock();
     if (letter.bytes.size() != bytes.size()) {
       return state_.give_up(
@@ -245,7 +291,6 @@ class Hub::Member final : public exec::Communicator {
     return {};
   }
 
- private:
   struct Known {
     GroupState* state = nullptr;
     std::uint64_t next = 0;  ///< number of this rank's next meeting

@@ -15,7 +15,7 @@ namespace {
 using exec::RankId;
 using exec::Tag;
 
-constexpr int kMessageTag = 1;
+constexpr int kMessageTag = 1, kRequestTag = 2, kAnswerTag = 3;
 constexpr std::int64_t kProgram = 0, kGroups = 1;  // channels
 /// Up to so many bytes of all members an all-reduce is one exchange of
 /// everything, above two of shares. The sums are the same; only speed differs.
@@ -44,12 +44,15 @@ MpiCommunicator::MpiCommunicator(MpiWatch& watch) : watch_(watch) {
   const Guard guard(watch.patience(), "the start of MPI");
   MPI_Comm_dup(MPI_COMM_WORLD, &messages_);
   MPI_Comm_set_errhandler(messages_, MPI_ERRORS_RETURN);
+  MPI_Comm_dup(MPI_COMM_WORLD, &reads_);
+  MPI_Comm_set_errhandler(reads_, MPI_ERRORS_RETURN);
 }
 
 MpiCommunicator::~MpiCommunicator() {
   const Guard guard(watch_.patience(), "the end of MPI");
   for (auto& [ranks, group] : groups_) MPI_Comm_free(&group.comm);
   MPI_Comm_free(&messages_);
+  MPI_Comm_free(&reads_);
 }
 
 void MpiCommunicator::succeed(int code) {
@@ -75,6 +78,7 @@ void MpiCommunicator::wait(MPI_Request request, const Group& group,
                            std::string_view what) {
   const Need need{{}, group.ranks, group.hash + group.meetings, what};
   watch_.wait(need, [&] {
+    serve();
     int done = 0;
     succeed(MPI_Test(&request, &done, MPI_STATUS_IGNORE));
     return done != 0;
@@ -240,6 +244,7 @@ Result<void> MpiCommunicator::meet(std::span<const RankId> ranks, Time& time) {
 }
 
 void MpiCommunicator::release() {
+  serve();
   while (!sent_.empty()) {
     int done = 0;
     succeed(MPI_Test(&sent_.front().request, &done, MPI_STATUS_IGNORE));
@@ -259,7 +264,23 @@ void MpiCommunicator::post(RankId to, Head head,
                     kMessageTag, messages_, &s.request));
 }
 
-void MpiCommunicator::fetch(RankId from) {
+std::vector<std::byte> MpiCommunicator::received(MPI_Message& message,
+                                                 const MPI_Status& status,
+                                                 std::string_view what) {
+  int size = 0;
+  succeed(MPI_Get_count(&status, MPI_BYTE, &size));
+  std::vector<std::byte> bytes(static_cast<std::size_t>(size));
+  MPI_Request request = MPI_REQUEST_NULL;
+  succeed(MPI_Imrecv(bytes.data(), size, MPI_BYTE, &message, &request));
+  watch_.wait({RankId{status.MPI_SOURCE}, {}, 0, what}, [&] {
+    int done = 0;
+    succeed(MPI_Test(&request, &done, MPI_STATUS_IGNORE));
+    return done != 0;
+  });
+  return bytes;
+}
+
+void MpiCommunicator::take_in(RankId from) {
   for (;;) {
     int there = 0;
     MPI_Message message = MPI_MESSAGE_NULL;
@@ -267,18 +288,8 @@ void MpiCommunicator::fetch(RankId from) {
     succeed(
         MPI_Improbe(from.v, kMessageTag, messages_, &there, &message, &status));
     if (there == 0) return;
-    int size = 0;
-    succeed(MPI_Get_count(&status, MPI_BYTE, &size));
     Letter letter;
-    letter.bytes.resize(static_cast<std::size_t>(size));
-    MPI_Request request = MPI_REQUEST_NULL;
-    succeed(
-        MPI_Imrecv(letter.bytes.data(), size, MPI_BYTE, &message, &request));
-    watch_.wait({from, {}, 0, "the rest of a message"}, [&] {
-      int done = 0;
-      succeed(MPI_Test(&request, &done, MPI_STATUS_IGNORE));
-      return done != 0;
-    });
+    letter.bytes = received(message, status, "the rest of a message");
     Head head;
     std::memcpy(&head, letter.bytes.data(), sizeof head);
     letter.time = head.time;
@@ -290,10 +301,15 @@ MpiCommunicator::Letter MpiCommunicator::take(RankId from, std::int64_t channel,
                                               Tag tag, std::string_view what) {
   const Key key{from.v, {channel, tag}};
   watch_.wait({from, {}, 0, what}, [&] {
+    serve();
     if (letters_.contains(key)) return true;
-    fetch(from);
+    take_in(from);
     return letters_.contains(key);
   });
+  return arrived(key);
+}
+
+MpiCommunicator::Letter MpiCommunicator::arrived(const Key& key) {
   const auto it = letters_.find(key);
   Letter letter = std::move(it->second.front());
   it->second.pop_front();
@@ -318,6 +334,79 @@ Result<void> MpiCommunicator::receive(RankId from, Tag tag,
   }
   std::ranges::copy(content, bytes.begin());
   time = Time{letter.time};
+  return {};
+}
+
+Result<bool> MpiCommunicator::try_receive(RankId from, Tag tag,
+                                          std::span<std::byte> bytes,
+                                          Time& time) {
+  const Key key{from.v, {kProgram, tag}};
+  if (!letters_.contains(key)) take_in(from);
+  if (!letters_.contains(key)) return false;
+  TRY_DO(receive(from, tag, bytes, time));
+  return true;
+}
+
+void MpiCommunicator::expose(Tag name, std::span<const std::byte> memory) {
+  exposed_[name] = memory;
+}
+
+void MpiCommunicator::withdraw(Tag name) { exposed_.erase(name); }
+
+void MpiCommunicator::serve() {
+  while (!exposed_.empty()) {
+    int there = 0;
+    MPI_Message message = MPI_MESSAGE_NULL;
+    MPI_Status status;
+    succeed(MPI_Improbe(MPI_ANY_SOURCE, kRequestTag, reads_, &there, &message,
+                        &status));
+    if (there == 0) return;
+    const auto request = received(message, status, "the rest of a request");
+    const RankId reader{status.MPI_SOURCE};
+    Tag name = 0;
+    std::memcpy(&name, request.data(), sizeof name);
+    std::vector<exec::Strip> strips((request.size() - sizeof name) /
+                                    sizeof(exec::Strip));
+    std::memcpy(strips.data(), request.data() + sizeof name,
+                strips.size() * sizeof(exec::Strip));
+    const auto it = exposed_.find(name);
+    if (it == exposed_.end()) watch_.give_up(nothing_exposed(rank(), reader));
+    std::int64_t size = 0;
+    for (const exec::Strip& s : strips) size += s.row * s.rows;
+    Sent& s = sent_.emplace_back();
+    s.bytes.resize(static_cast<std::size_t>(size));
+    const std::string problem = copy_strips(it->second, strips, s.bytes);
+    if (!problem.empty()) watch_.give_up(problem);
+    succeed(MPI_Isend(s.bytes.data(), count_of(s.bytes.size()), MPI_BYTE,
+                      reader.v, kAnswerTag, reads_, &s.request));
+  }
+}
+
+Result<void> MpiCommunicator::fetch(RankId from, Tag name,
+                                    std::span<const exec::Strip> strips,
+                                    std::span<std::byte> to) {
+  release();
+  if (from == rank()) {
+    const std::string problem = copy_strips(exposed_[name], strips, to);
+    if (!problem.empty()) watch_.give_up(problem);
+    return {};
+  }
+  Sent& s = sent_.emplace_back();
+  const auto list = std::as_bytes(strips);
+  s.bytes.resize(sizeof name + list.size());
+  std::memcpy(s.bytes.data(), &name, sizeof name);
+  std::ranges::copy(list, s.bytes.begin() + sizeof name);
+  succeed(MPI_Isend(s.bytes.data(), count_of(s.bytes.size()), MPI_BYTE, from.v,
+                    kRequestTag, reads_, &s.request));
+  MPI_Request answer = MPI_REQUEST_NULL;
+  succeed(MPI_Irecv(to.data(), count_of(to.size()), MPI_BYTE, from.v,
+                    kAnswerTag, reads_, &answer));
+  watch_.wait({from, {}, 0, "weights"}, [&] {
+    serve();
+    int done = 0;
+    succeed(MPI_Test(&answer, &done, MPI_STATUS_IGNORE));
+    return done != 0;
+  });
   return {};
 }
 

@@ -42,6 +42,14 @@ class MpiCommunicator final : public exec::Communicator {
                     std::span<const std::byte> bytes, Time time) override;
   Result<void> receive(exec::RankId from, exec::Tag tag,
                        std::span<std::byte> bytes, Time& time) override;
+  Result<bool> try_receive(exec::RankId from, exec::Tag tag,
+                           std::span<std::byte> bytes, Time& time) override;
+  void expose(exec::Tag name, std::span<const std::byte> memory) override;
+  void withdraw(exec::Tag name) override;
+  /// The owner answers whenever it waits for something or sends.
+  Result<void> fetch(exec::RankId from, exec::Tag name,
+                     std::span<const exec::Strip> strips,
+                     std::span<std::byte> to) override;
   Result<void> meet(std::span<const exec::RankId> group, Time& time) override;
   /// Waits until all that was sent has arrived.
   void finish();
@@ -92,7 +100,13 @@ class MpiCommunicator final : public exec::Communicator {
   Letter take(exec::RankId from, std::int64_t channel, exec::Tag tag,
               std::string_view what);
   /// Takes in what a rank has sent so far.
-  void fetch(exec::RankId from);
+  void take_in(exec::RankId from);
+  Letter arrived(const Key& key);
+  /// Answers those who want to read what this rank exposes.
+  void serve();
+  std::vector<std::byte> received(MPI_Message& message,
+                                  const MPI_Status& status,
+                                  std::string_view what);
   void release();
   int count_of(std::size_t bytes);
   /// Ends the run when a call of MPI has failed.
@@ -100,9 +114,11 @@ class MpiCommunicator final : public exec::Communicator {
 
   MpiWatch& watch_;
   MPI_Comm messages_ = MPI_COMM_NULL;
+  MPI_Comm reads_ = MPI_COMM_NULL;  ///< requests and answers
   std::map<std::vector<exec::RankId>, Group> groups_;
   std::map<Key, std::deque<Letter>> letters_;
   std::deque<Sent> sent_;
+  std::map<exec::Tag, std::span<const std::byte>> exposed_;
 };
 
 }  // namespace troupe::emu

@@ -219,7 +219,9 @@ Result<Deviation> compare(const exec::Weights& weights, exec::Device& device,
     const std::vector<double>& scales = truth.scales.at(p.name);
     const auto scale = [&](std::size_t i) { return scales[i]; };
     TRY_DO(look(held.master.storage, after, scale, out.parameters));
-    TRY_DO(look(held.compute, after, scale, out.parameters));
+    const exec::Storage& resident =
+        held.weight->gathered ? held.copy.storage : held.compute;
+    TRY_DO(look(resident, after, scale, out.parameters));
   }
   return out;
 }

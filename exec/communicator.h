@@ -18,6 +18,12 @@ using schedule::RankId;
 /// Names a message between two ranks; equal names arrive in order.
 using Tag = std::uint64_t;
 
+/// Rows of memory at equal distances, in bytes from its start.
+struct Strip {
+  std::int64_t at = 0, row = 0, stride = 0, rows = 1;
+  bool operator==(const Strip&) const = default;
+};
+
 /// One rank's end. Memory is the rank's device's. Every collective is called
 /// by all ranks of `group` in the same order with the same list, whose order
 /// is that of the parts; a group of one does nothing but its own copy.
@@ -47,6 +53,22 @@ class Communicator {
                             std::span<const std::byte> bytes, Time time) = 0;
   virtual Result<void> receive(RankId from, Tag tag, std::span<std::byte> bytes,
                                Time& time) = 0;
+  /// The same when the message is there; else false, at once.
+  virtual Result<bool> try_receive(RankId from, Tag tag,
+                                   std::span<std::byte> bytes, Time& time) = 0;
+
+  /// Others may read this memory by its name, from now until it is withdrawn.
+  virtual void expose(Tag name, std::span<const std::byte> memory) = 0;
+  virtual void withdraw(Tag name) = 0;
+  /// Reads strips of what `from` (or this rank) exposes, one after the other.
+  ///
+  /// Model:    one-sided: the owner takes no part in it and may be anywhere in
+  ///           its work (a read by the network card or over NVLink, MPI_Get,
+  ///           or a thread of the owner that serves).
+  /// Requires: it is exposed, and stays so (whoever calls has met the owner).
+  virtual Result<void> fetch(RankId from, Tag name,
+                             std::span<const Strip> strips,
+                             std::span<std::byte> to) = 0;
   /// Waits for everyone; no data.
   virtual Result<void> meet(std::span<const RankId> group, Time& time) = 0;
 };

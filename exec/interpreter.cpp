@@ -296,6 +296,31 @@ Result<void> Interpreter::Runner::pass_time(TaskKind kind) {
   return {};
 }
 
+namespace {
+
+/// What other ranks may read of this one while it lives.
+class Shelf {
+ public:
+  Shelf(const Weights& weights, Communicator& communicator)
+      : communicator_(communicator) {
+    for (const auto& [name, memory] : weights.shelf()) {
+      communicator.expose(name, memory);
+      names_.push_back(name);
+    }
+  }
+  ~Shelf() {
+    for (const Tag name : names_) communicator_.withdraw(name);
+  }
+  Shelf(const Shelf&) = delete;
+  Shelf& operator=(const Shelf&) = delete;
+
+ private:
+  Communicator& communicator_;
+  std::vector<Tag> names_;
+};
+
+}  // namespace
+
 Result<double> Interpreter::Runner::accumulate(const data::Batch& batch,
                                                std::int64_t labels) {
   spans.clear();
@@ -303,6 +328,9 @@ Result<double> Interpreter::Runner::accumulate(const data::Batch& batch,
   now_ = {};
   loss_sum_ = 0;
   loss_scale_ = labels > 0 ? 1.0 / static_cast<double>(labels) : 0;
+  TRY_DO(weights.begin_sharing());
+  const Shelf shelf(weights, communicator_);
+  TRY_DO(meet_replicas());
   for (const TaskId id : stage_.order) {
     if (schedule_.tasks[id.at()].kind == TaskKind::optimizer) continue;
     TRY_DO(run_task(id, batch));
@@ -311,6 +339,7 @@ Result<double> Interpreter::Runner::accumulate(const data::Batch& batch,
   saved_.clear();
   outputs_.clear();
   TRY_DO(weights.reduce(communicator_));
+  TRY_DO(meet_replicas());
   return loss_sum_;
 }
 

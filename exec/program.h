@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "clusters/cluster.h"
+#include "exec/sharing.h"
 #include "exec/transform.h"
 #include "reshard/resolve.h"
 #include "schedule/placement.h"
@@ -22,6 +23,7 @@ struct Share {
   /// Boxes of `optimizer` that count for sums over the parameter: no other
   /// device counts the same numbers.
   std::vector<bool> counted;
+  Sharing sharing;  ///< of a parameter that is gathered or scattered
 };
 
 /// A parameter with the plans of one training step. Equal parameters of
@@ -30,6 +32,9 @@ struct Weight {
   schedule::Placement placement;
   std::shared_ptr<const reshard::Plan> reduce;  ///< gradient to optimizer
   std::shared_ptr<const reshard::Plan> gather;  ///< optimizer to compute
+  /// ZeRO 3: blocks gather it and there is no `gather`; ZeRO 2 and 3: blocks
+  /// reduce its gradients to their owners and there is no `reduce`.
+  bool gathered = false, scattered = false;
   std::shared_ptr<const std::map<reshard::DeviceId, Share>> shares;
 };
 
@@ -57,11 +62,22 @@ struct Program {
   /// Tasks after the last backward, in an order that suits every rank.
   std::vector<schedule::TaskId> step_end;
   std::string hash;  ///< of the schedule's content
+  /// How often in a step a stage's ranks give gradients, by stage and number
+  /// of the weight.
+  std::map<std::pair<std::int32_t, std::size_t>, int> gifts;
+  bool shares = false;  ///< some weight is gathered or scattered
+
+  int gifts_of(RankId rank, std::size_t weight) const {
+    const auto it = gifts.find({schedule.rank(rank).stage.v, weight});
+    return it == gifts.end() ? 0 : it->second;
+  }
 };
 
 /// Errors: input for a schedule without arithmetic (Numerics::unsupported,
 ///         context-parallel members of unequal tensor parallelism, heads that
-///         tensor parallelism does not divide), and as reshard::resolve.
+///         tensor parallelism does not divide) or whose blocks do not bring
+///         weights and gradients where they belong (schedule/check.h), and as
+///         reshard::resolve.
 Result<Program> make_program(schedule::Schedule schedule,
                              std::vector<schedule::Placement> placements,
                              const clusters::Cluster& cluster);

@@ -61,21 +61,26 @@ class Interpreter::Runner {
     const schedule::Block* block = nullptr;
     const BlockTimes* times = nullptr;
     int layer = 0;
+    /// By tensor, of those that are gathered: here until they are released.
+    std::vector<Buffer> gathered = {};
   };
   std::vector<Layer> layers_of(TaskId id) const;
   Result<Buffer> run_layers(TaskId id, std::vector<Layer>& layers, Buffer input,
                             const Rows& rows);
-  Result<void> run_block(const Layer& layer, TaskId id, const Rows& rows,
+  Result<void> run_block(Layer& layer, TaskId id, const Rows& rows,
                          Buffer& carried);
   Result<std::vector<std::byte*>> memory_of(const Layer& layer, TaskId id,
                                             const Rows& rows, Buffer& input,
                                             Buffer& output,
                                             Buffer& temporaries);
   const std::vector<std::byte*>& weights_of(const Layer& layer);
-  Result<void> run_operators(const Layer& layer, const Frame& frame, TaskId id);
+  Result<void> run_operators(Layer& layer, Frame& frame, TaskId id);
   Result<void> run_operator(const Layer& layer, std::size_t o,
                             const Frame& frame, TaskId id);
-  void prefetch(const Layer& layer, Time not_before);
+  Result<void> prefetch(Layer& layer, Time not_before);
+  Result<void> gather(Layer& layer, const Op& op);
+  Result<void> give_gradients(const Frame& f, const Op& op);
+  Result<void> meet_replicas();
   Result<Time> meet_for(const Op& op, Time ready);
 
   // runner_actions.cpp: arithmetic

@@ -1,6 +1,7 @@
 // What each operator computes, as calls of kernels/call.h on the tensors of
 // its block.
 #include "exec/runner.h"
+#include "exec/weight_layout.h"
 #include "strategy/annotation.h"
 
 namespace troupe::exec {
@@ -30,6 +31,8 @@ Result<void> Interpreter::Runner::act(const Frame& f, const Op& op) {
     case Action::none:
     case Action::square_sum:
     case Action::adamw:
+    case Action::gather_weights:
+    case Action::reduce_gradients:
     case Action::merge_loss:
     case Action::ring_shift:
     case Action::ring_shift_gradient:
@@ -162,8 +165,7 @@ Result<void> Interpreter::Runner::product(const Frame& f, const Op& op) {
   call.transpose_b = true;
   call.a = f.data[op.inputs[0]];
   call.b = f.data[op.inputs[1]];
-  if (op.inputs.size() > 2 &&
-      f.tensor(op.inputs[2]).role == schedule::Role::parameter) {
+  if (op.inputs.size() > 2 && is_weight(f.tensor(op.inputs[2]).role)) {
     call.bias = f.data[op.inputs[2]];
   }
   call.c = f.data[op.outputs[0]];
@@ -248,8 +250,7 @@ Result<void> Interpreter::Runner::add(const Frame& f, const Op& op) {
   call.b = f.data[op.inputs[1]];
   call.out = f.data[out];
   TRY_DO(run(call));
-  if (op.inputs.size() < 3 ||
-      f.tensor(op.inputs[2]).role != schedule::Role::parameter) {
+  if (op.inputs.size() < 3 || !is_weight(f.tensor(op.inputs[2]).role)) {
     return {};
   }
   kernels::BiasAdd bias{.dtype = program_.dtype};

@@ -1,4 +1,6 @@
 // Blocks: memory for their tensors, operators in order, virtual time.
+#include <fmt/format.h>
+
 #include <algorithm>
 
 #include "exec/runner.h"
@@ -35,15 +37,11 @@ std::vector<Interpreter::Runner::Layer> Interpreter::Runner::layers_of(
 Result<Buffer> Interpreter::Runner::run_layers(TaskId id,
                                                std::vector<Layer>& layers,
                                                Buffer input, const Rows& rows) {
-  if (prices_ != nullptr && !layers.empty()) {
-    prefetch(layers[0], {});
-  }
+  if (!layers.empty()) TRY_DO(prefetch(layers[0], {}));
   for (std::size_t i = 0; i < layers.size(); ++i) {
-    if (prices_ != nullptr) {
-      clock_.begin_block(layers[i].block->operators.size());
-      if (i + 1 < layers.size()) {
-        prefetch(layers[i + 1], clock_.block_end());
-      }
+    clock_.begin_block(layers[i].block->operators.size());
+    if (i + 1 < layers.size()) {
+      TRY_DO(prefetch(layers[i + 1], clock_.block_end()));
     }
     TRY_DO(run_block(layers[i], id, rows, input));
     clock_.end_block();
@@ -51,15 +49,30 @@ Result<Buffer> Interpreter::Runner::run_layers(TaskId id,
   return input;
 }
 
-void Interpreter::Runner::prefetch(const Layer& layer, Time not_before) {
+/// Brings the weights of an operator's results together.
+Result<void> Interpreter::Runner::gather(Layer& layer, const Op& op) {
+  layer.gathered.resize(layer.block->tensors.size());
+  for (const std::uint16_t t : op.outputs) {
+    TRY(layer.gathered[t],
+        weights.gathered(layer.block->tensors[t], layer.layer, communicator_));
+  }
+  return {};
+}
+
+Result<void> Interpreter::Runner::prefetch(Layer& layer, Time not_before) {
   const auto& ops = layer.block->operators;
   clock_.begin_prefetch(ops.size());
   for (std::size_t o = 0; o < ops.size(); ++o) {
     if (!ops[o].prefetch) continue;
+    if (ops[o].action == schedule::Action::gather_weights) {
+      TRY_DO(gather(layer, ops[o]));
+    }
+    if (prices_ == nullptr) continue;
     clock_.hold(ops[o].stream, not_before);
     clock_.finish(o, ops[o], clock_.ready(ops[o]), layer.times->operators[o]);
   }
   clock_.end_prefetch();
+  return {};
 }
 
 /// Parameters and gradients of a block's tensors; null for other tensors.
@@ -96,6 +109,12 @@ Result<std::vector<std::byte*>> Interpreter::Runner::memory_of(
   for (std::size_t t = 0; t < data.size(); ++t) {
     const schedule::Tensor& tensor = block.tensors[t];
     if (data[t] != nullptr) continue;
+    if (tensor.role == Role::gathered) {
+      if (t < layer.gathered.size() && layer.gathered[t]) {
+        data[t] = layer.gathered[t].at({});
+      }
+      continue;
+    }
     if (tensor.dtype == kernels::DType::int32) {
       data[t] = rows.ids.at({});
     } else if (static_cast<int>(t) == block.output) {
@@ -123,7 +142,7 @@ Result<std::vector<std::byte*>> Interpreter::Runner::memory_of(
   return data;
 }
 
-Result<void> Interpreter::Runner::run_block(const Layer& layer, TaskId id,
+Result<void> Interpreter::Runner::run_block(Layer& layer, TaskId id,
                                             const Rows& rows, Buffer& carried) {
   const Task& task = schedule_.tasks[id.at()];
   Frame frame{layer.block, layer.layer, &rows, {}};
@@ -140,11 +159,46 @@ Result<void> Interpreter::Runner::run_block(const Layer& layer, TaskId id,
   return {};
 }
 
-Result<void> Interpreter::Runner::run_operators(const Layer& layer,
-                                                const Frame& frame, TaskId id) {
-  for (std::size_t o = 0; o < layer.block->operators.size(); ++o) {
-    if (layer.block->operators[o].prefetch) continue;
+namespace {
+
+std::string where(const schedule::Block& block, int layer,
+                  const schedule::Operator& op) {
+  return fmt::format("block '{}' of layer {}, operator '{}'", block.name, layer,
+                     op.name);
+}
+
+}  // namespace
+
+/// Gathered weights are gone after their release: an operator that reads them
+/// without a gather stops the run.
+Result<void> Interpreter::Runner::run_operators(Layer& layer, Frame& frame,
+                                                TaskId id) {
+  const schedule::Block& block = *layer.block;
+  for (std::size_t o = 0; o < block.operators.size(); ++o) {
+    const Op& op = block.operators[o];
+    if (op.prefetch) continue;
+    for (const std::uint16_t t : op.inputs) {
+      if (frame.data[t] != nullptr || frame.tensor(t).role != Role::gathered) {
+        continue;
+      }
+      return fail(
+          Fault::input,
+          fmt::format("{}: weights '{}' are not here: nobody has "
+                      "gathered them, or they were released",
+                      where(block, layer.layer, op), frame.tensor(t).name));
+    }
     TRY_DO(run_operator(layer, o, frame, id));
+    for (const std::uint16_t t : op.releases) {
+      if (t < layer.gathered.size()) layer.gathered[t] = {};
+      frame.data[t] = nullptr;
+    }
+  }
+  for (std::size_t t = 0; t < layer.gathered.size(); ++t) {
+    if (!layer.gathered[t]) continue;
+    return fail(Fault::input,
+                fmt::format("block '{}' of layer {} ends and has not released "
+                            "weights '{}'",
+                            block.name, layer.layer, block.tensors[t].name));
   }
   return {};
 }

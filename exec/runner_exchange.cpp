@@ -8,13 +8,26 @@ using schedule::Action;
 
 Result<void> Interpreter::Runner::exchange(const Frame& f, const Op& op,
                                            Time& time) {
-  // Replicas exchange parameters and gradients before and after the tasks,
-  // by the plans of `Program::weights`.
-  if (op.scope == schedule::Scope::data) return {};
+  if (op.action == Action::reduce_gradients) return give_gradients(f, op);
   if (op.scope == schedule::Scope::context) return shift(f, op, time);
   if (op.action == Action::merge_loss) return gather_loss(f, op, time);
   if (op.collective == Collective::all_gather) return gather_rows(f, op, time);
   return reduce_rows(f, op, time);
+}
+
+Result<void> Interpreter::Runner::give_gradients(const Frame& f, const Op& op) {
+  for (const std::uint16_t t : op.inputs) {
+    TRY_DO(weights.give(f.tensor(t), f.layer, f.data[t], communicator_));
+  }
+  return {};
+}
+
+/// All ranks of the phase are here: from now on nobody reads or sends what
+/// belongs to what was before. The simulator's steps begin and end so, too.
+Result<void> Interpreter::Runner::meet_replicas() {
+  if (!program_.shares) return {};
+  Time unused;
+  return communicator_.meet(everyone(schedule_.ranks.size()), unused);
 }
 
 Result<void> Interpreter::Runner::gather_rows(const Frame& f, const Op& op,

@@ -13,13 +13,14 @@ using reshard::DeviceId;
 
 namespace {
 
-using Choose = const strategy::Annotation& (*)(const schedule::Placement&);
+using Choose = const strategy::Annotation& (*)(const Weight&);
 
-const strategy::Annotation& compute_of(const schedule::Placement& p) {
-  return p.compute;
+/// Where parameters are between steps.
+const strategy::Annotation& resident_of(const Weight& w) {
+  return w.gathered ? w.placement.optimizer : w.placement.compute;
 }
-const strategy::Annotation& optimizer_of(const schedule::Placement& p) {
-  return p.optimizer;
+const strategy::Annotation& optimizer_of(const Weight& w) {
+  return w.placement.optimizer;
 }
 
 /// One tensor of every parameter, from one program's layout to another's.
@@ -37,8 +38,8 @@ Result<std::vector<reshard::TensorChange>> changes_between(
       return fail(Fault::input, "states cannot move between different models");
     }
     changes.push_back({.name = a.parameter.name,
-                       .source = layout(a),
-                       .destination = layout(b),
+                       .source = layout(from.weights[i]),
+                       .destination = layout(to.weights[i]),
                        .shape = a.parameter.shape,
                        .dtype = dtype});
   }
@@ -93,6 +94,18 @@ class Inside final : public Communicator {
                        Time& time) override {
     return world_.receive(world_of_[from.at()], tag, bytes, time);
   }
+  Result<bool> try_receive(RankId from, Tag tag, std::span<std::byte> bytes,
+                           Time& time) override {
+    return world_.try_receive(world_of_[from.at()], tag, bytes, time);
+  }
+  void expose(Tag name, std::span<const std::byte> memory) override {
+    world_.expose(name, memory);
+  }
+  void withdraw(Tag name) override { world_.withdraw(name); }
+  Result<void> fetch(RankId from, Tag name, std::span<const Strip> strips,
+                     std::span<std::byte> to) override {
+    return world_.fetch(world_of_[from.at()], name, strips, to);
+  }
   Result<void> meet(std::span<const RankId> group, Time& time) override {
     return world_.meet(outside(group), time);
   }
@@ -146,7 +159,7 @@ Result<Job> make_job(std::vector<Program> phases,
   for (const std::size_t k : job.order()) {
     const Program& from = job.phases[before];
     TRY(job.parameters[k],
-        move_between(from, job.phases[k], compute_of, dtype, cluster));
+        move_between(from, job.phases[k], resident_of, dtype, cluster));
     TRY(job.gradients[k],
         move_between(from, job.phases[k], optimizer_of, wide, cluster));
     before = k;
@@ -269,7 +282,7 @@ Result<void> Session::switch_to(std::size_t phase, std::size_t before,
   }
   return perform(
       job_.parameters[phase],
-      between([](HeldWeight& w) -> Storage& { return w.compute; }, 1), self_,
+      between([](HeldWeight& w) -> Storage& { return w.resident(); }, 1), self_,
       rank_of_, device_, world_);
 }
 

@@ -7,8 +7,17 @@
 
 #include "exec/pieces.h"
 #include "models/parameters.h"
+#include "schedule/schedule.h"
 
 namespace troupe::exec {
+
+/// What a tensor with this role is to a block, whole or for a while.
+constexpr bool is_weight(schedule::Role role) {
+  return role == schedule::Role::parameter || role == schedule::Role::gathered;
+}
+constexpr bool is_gradient(schedule::Role role) {
+  return role == schedule::Role::gradient || role == schedule::Role::scattered;
+}
 
 /// "a+b" to {"a", "b"}.
 std::vector<std::string> parts_of(std::string_view name);

@@ -86,37 +86,58 @@ HeldWeight& Weights::held_of(const std::string& name) {
   return held_[it->second];
 }
 
-Result<void> Weights::make_tensor(const schedule::Tensor& tensor, int layer) {
-  const bool is_gradient = tensor.role == Role::gradient;
-  auto& buffers = is_gradient ? gradients_ : parameters_;
-  const Key key{owner_layer(layer, tensor.name), tensor.name};
-  if (buffers.contains(key)) return {};
-  TRY(Buffer buffer, Buffer::of(device_, schedule::size_of(tensor)));
+Result<std::vector<Weights::TensorPart>> Weights::lay_out(
+    const schedule::Tensor& tensor, int layer, std::byte* at) {
+  std::vector<TensorPart> out;
+  const std::byte* const first = at;
   const schedule::Rank& rank = program_.schedule.rank(rank_);
   const auto tp = static_cast<std::int64_t>(
       program_.schedule.stage(rank.stage)
           .members[static_cast<std::size_t>(rank.member)]
           .size());
-  std::byte* at = buffer.at({});
-  for (const std::string& part : parts_of(tensor.name)) {
+  const std::vector<std::string> names = parts_of(tensor.name);
+  // Entering one moves the others.
+  for (const std::string& part : names) held_of(parameter_name(layer, part));
+  for (const std::string& part : names) {
     HeldWeight& held = held_of(parameter_name(layer, part));
     const models::Parameter& p = held.weight->placement.parameter;
     const std::vector<std::int64_t> local = local_shape(p, tp);
-    Storage& storage = is_gradient ? held.gradient : held.compute;
-    storage.dtype = tensor.dtype;
+    Storage storage{tensor.dtype, {}};
     Box whole;
     for (const std::int64_t n : local) whole.push_back({0, n});
     for (const Box& box : held.share->compute) {
       storage.pieces.push_back({box, at, packed_strides(whole)});
     }
     at += size_of(whole, tensor.dtype).v;
+    out.push_back({&held, std::move(storage)});
   }
-  if (at != buffer.at(buffer.size())) {
-    return fail(
-        Fault::input,
-        fmt::format("block tensor '{}' of layer {} has {} bytes; its "
-                    "parameters have {}",
-                    tensor.name, layer, buffer.size().v, at - buffer.at({})));
+  const Bytes size = schedule::size_of(tensor);
+  if (at - first != size.v) {
+    return fail(Fault::input,
+                fmt::format("block tensor '{}' of layer {} has {} bytes; its "
+                            "parameters have {}",
+                            tensor.name, layer, size.v, at - first));
+  }
+  return out;
+}
+
+Result<void> Weights::make_tensor(const schedule::Tensor& tensor, int layer) {
+  if (tensor.role == Role::gathered || tensor.role == Role::scattered) {
+    for (const std::string& part : parts_of(tensor.name)) {
+      held_of(parameter_name(layer, part));
+    }
+    return {};
+  }
+  const bool is_gradient = tensor.role == Role::gradient;
+  auto& buffers = is_gradient ? gradients_ : parameters_;
+  const Key key{owner_layer(layer, tensor.name), tensor.name};
+  if (buffers.contains(key)) return {};
+  TRY(Buffer buffer, Buffer::of(device_, schedule::size_of(tensor)));
+  TRY(std::vector<TensorPart> parts, lay_out(tensor, layer, buffer.at({})));
+  for (TensorPart& part : parts) {
+    Storage& storage = is_gradient ? part.held->gradient : part.held->compute;
+    storage.dtype = tensor.dtype;
+    std::ranges::move(part.storage.pieces, std::back_inserter(storage.pieces));
   }
   buffers.emplace(key, std::move(buffer));
   return {};
@@ -161,7 +182,7 @@ Result<void> Weights::initialise(const Values& values) {
          s.bodies[static_cast<std::size_t>(task.what)].of(
              static_cast<std::size_t>(rank.member))) {
       for (const schedule::Tensor& t : s.block(run.block).tensors) {
-        if (t.role != Role::parameter && t.role != Role::gradient) continue;
+        if (!is_weight(t.role) && !is_gradient(t.role)) continue;
         for (int c = 0; c < run.count; ++c) {
           TRY_DO(make_tensor(t, run.first_layer + c));
         }
@@ -171,6 +192,10 @@ Result<void> Weights::initialise(const Values& values) {
   // Plans run in the same order on every rank.
   std::ranges::sort(held_, {}, &HeldWeight::tag);
   held_index_.clear();
+  for (std::size_t i = 0; i < held_.size(); ++i) {
+    held_index_[held_[i].weight->placement.parameter.name] = i;
+  }
+  expect_arrivals();
   TRY_DO(make_states());
   for (const HeldWeight& held : held_) TRY_DO(fill(held, values));
   return {};
@@ -236,12 +261,17 @@ Result<void> Weights::fill(const HeldWeight& held, const Values& values) {
   for (const State state : kStates) {
     TRY_DO(fill_storage(device_, p, state, values, held.state(state)));
   }
-  return fill_storage(device_, p, State::master, values, held.compute);
+  return fill_storage(device_, p, State::master, values,
+                      held.weight->gathered ? held.copy.storage : held.compute);
 }
 
 Result<void> Weights::reduce(Communicator& communicator) {
   Time unused;
   for (HeldWeight& held : held_) {
+    if (held.weight->scattered) {
+      TRY_DO(take(held, true, communicator));
+      continue;
+    }
     TRY_DO(device_.zero(held.sum.buffer.data(), held.sum.buffer.size()));
     const Change change{held.weight->reduce.get(), held.tag, &held.gradient,
                         &held.sum.storage};
@@ -301,6 +331,7 @@ Result<void> Weights::update(const Training& training, double factor,
 Result<void> Weights::gather(Communicator& communicator) {
   Time unused;
   for (HeldWeight& held : held_) {
+    if (held.weight->gathered) continue;
     const Change change{held.weight->gather.get(), held.tag | (Tag{1} << 39),
                         &held.copy.storage, &held.compute};
     TRY_DO(transform(change, device_id(), program_.rank_of, device_,

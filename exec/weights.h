@@ -2,6 +2,7 @@
 #pragma once
 
 #include <array>
+#include <deque>
 #include <functional>
 #include <map>
 #include <string>
@@ -41,15 +42,27 @@ Values initial_values(std::uint64_t seed);
 /// rounds: first to its own type, then to the storage's.
 Result<void> fill_storage(Device& device, const models::Parameter& parameter,
                           State state, const Values& values, const Storage& to);
+/// Gradients on their way to sums that are kept here. They are added in an
+/// order that the schedule alone decides, so that every run has the same bits;
+/// what comes before its turn waits.
+struct Arrivals {
+  std::vector<int> expected;  ///< in a step, by peer of `Sharing::takes`
+  std::vector<int> taken;
+  std::deque<Buffer> own;  ///< this rank's that wait
+};
 
 /// A parameter of which this rank holds something.
 struct HeldWeight {
   const Weight* weight = nullptr;
   Tag tag = 0;
-  Storage compute, gradient;             ///< inside the blocks' tensors
+  /// Inside the blocks' tensors; nothing while it is gathered (scattered).
+  Storage compute, gradient;
   OwnedStorage master, m, v, sum, copy;  ///< in the optimizer layout
   const Share* share = nullptr;
+  Arrivals arrivals;
 
+  /// The parameter in its own type, as it is between steps.
+  Storage& resident() { return weight->gathered ? copy.storage : compute; }
   const Storage& state(State which) const;
   Storage& state(State which) {
     return const_cast<Storage&>(std::as_const(*this).state(which));
@@ -68,8 +81,20 @@ class Weights {
   std::byte* parameter(int layer, const std::string& name) const;
   std::byte* gradient(int layer, const std::string& name) const;
 
+  /// ZeRO 3: a block's tensor, brought together from those who keep it.
+  Result<Buffer> gathered(const schedule::Tensor& tensor, int layer,
+                          Communicator& communicator);
+  /// ZeRO 2 and 3: sends a block's gradients to those who keep their sums, and
+  /// adds what has come in of the same parameters.
+  Result<void> give(const schedule::Tensor& tensor, int layer,
+                    std::byte* gradient, Communicator& communicator);
+  /// Before the first gather or gift of a step: nothing has come yet.
+  Result<void> begin_sharing();
+  /// What others may read, by name.
+  std::vector<std::pair<Tag, std::span<const std::byte>>> shelf() const;
+
   /// Sums gradients over all ranks into the optimizer layout, then zeroes the
-  /// blocks' gradients.
+  /// blocks' gradients; waits for those that are still on their way.
   Result<void> reduce(Communicator& communicator);
   /// Sum of squares of the gradients that this rank counts.
   Result<double> square_sum();
@@ -92,11 +117,23 @@ class Weights {
 
  private:
   using Key = std::pair<int, std::string>;
-  struct Fused;
   Result<void> make_tensor(const schedule::Tensor& tensor, int layer);
   Result<void> make_states();
   Result<void> fill(const HeldWeight& held, const Values& values);
   HeldWeight& held_of(const std::string& name);
+  void expect_arrivals();
+  /// Where a block's tensor holds which of its parameters' boxes.
+  struct TensorPart {
+    HeldWeight* held = nullptr;
+    Storage storage;
+  };
+  Result<std::vector<TensorPart>> lay_out(const schedule::Tensor& tensor,
+                                          int layer, std::byte* at);
+  Result<void> read_shards(const HeldWeight& held, const Storage& to,
+                           Communicator& communicator);
+  Result<void> send_gradients(HeldWeight& held, const Storage& gradient,
+                              Communicator& communicator);
+  Result<void> take(HeldWeight& held, bool waits, Communicator& communicator);
 
   const Program& program_;
   RankId rank_;

@@ -12,6 +12,7 @@ Stream stream_of(Scope scope) {
     case Scope::context:
       return Stream::context;
     case Scope::data:
+    case Scope::ends:
       return Stream::data;
   }
   return Stream::compute;
@@ -49,7 +50,59 @@ TensorIndex BlockBuilder::kept(const std::string& name,
 TensorIndex BlockBuilder::weight(const std::string& name,
                                  std::vector<std::int64_t> shape, Role role,
                                  kernels::DType dtype) {
-  return named(name, std::move(shape), role, dtype);
+  const bool gathers = role == Role::parameter && gather_ >= 0;
+  if (gathers) role = Role::gathered;
+  if (role == Role::gradient && scatters_) role = Role::scattered;
+  const std::size_t before = block_.tensors.size();
+  const TensorIndex t = named(name, std::move(shape), role, dtype);
+  if (gathers && t >= before) {
+    block_.operators[static_cast<std::size_t>(gather_)].outputs.push_back(t);
+    writer_[t] = gather_;
+  }
+  return t;
+}
+
+void BlockBuilder::gather_weights(Scope scope, Bytes least) {
+  gather_ = static_cast<int>(block_.operators.size());
+  communicate("weights.gather",
+              {.collective = clusters::Collective::all_gather,
+               .scope = scope,
+               .bytes = least,
+               .prefetch = true,
+               .action = Action::gather_weights},
+              {}, {});
+}
+
+std::int64_t BlockBuilder::scattered_elements() const {
+  std::int64_t sum = 0;
+  for (const Tensor& t : block_.tensors) {
+    if (t.role != Role::scattered) continue;
+    sum += size_of(t).v / kernels::size_of(t.dtype).v;
+  }
+  return sum;
+}
+
+void BlockBuilder::reduce_gradients(Scope scope, std::int64_t elements,
+                                    kernels::DType dtype) {
+  std::vector<TensorIndex> gradients;
+  for (std::size_t t = 0; t < block_.tensors.size(); ++t) {
+    if (block_.tensors[t].role == Role::scattered) {
+      gradients.push_back(static_cast<TensorIndex>(t));
+    }
+  }
+  communicate("gradient.scatter",
+              {.collective = clusters::Collective::reduce_scatter,
+               .scope = scope,
+               .bytes = kernels::size_of(dtype) * elements,
+               .action = Action::reduce_gradients},
+              std::move(gradients), {});
+  Operator& op = block_.operators.back();
+  op.after.clear();
+  for (std::size_t o = block_.operators.size() - 1; o-- > 0;) {
+    if (block_.operators[o].stream != Stream::compute) continue;
+    op.after = {static_cast<std::uint16_t>(o)};
+    break;
+  }
 }
 
 void BlockBuilder::compute(std::string name, Action action,
@@ -65,6 +118,8 @@ void BlockBuilder::compute(std::string name, Action action,
   op.inputs.insert(op.inputs.end(), required_.begin(), required_.end());
   required_.clear();
   op.outputs = std::move(outputs);
+  if (requires_weights_) op.after = {static_cast<std::uint16_t>(gather_)};
+  requires_weights_ = false;
   add(std::move(op));
 }
 
@@ -102,11 +157,20 @@ void BlockBuilder::add(Operator op) {
   block_.operators.push_back(std::move(op));
 }
 
+namespace {
+
+bool is_temporary(Role role) {
+  return role == Role::temporary || role == Role::gathered ||
+         role == Role::scattered;
+}
+
+}  // namespace
+
 Bytes peak_temporaries(const Block& block) {
   const std::size_t count = block.operators.size();
   std::vector<std::int64_t> change(count + 1, 0);
   for (std::size_t t = 0; t < block.tensors.size(); ++t) {
-    if (block.tensors[t].role != Role::temporary) continue;
+    if (!is_temporary(block.tensors[t].role)) continue;
     std::size_t first = count;
     std::size_t last = 0;
     for (std::size_t o = 0; o < count; ++o) {
@@ -133,6 +197,7 @@ Block BlockBuilder::finish(std::string name) {
   for (const Tensor& t : block_.tensors) {
     if (t.role == Role::saved) block_.saved += size_of(t);
   }
+  if (gather_ >= 0) release_weights();
   block_.workspace = peak_temporaries(block_);
   for (const Operator& op : block_.operators) {
     if (!op.communicates) block_.flops += kernels::flops(op.shape);
@@ -140,7 +205,25 @@ Block BlockBuilder::finish(std::string name) {
   Block out = std::move(block_);
   block_ = {};
   writer_.clear();
+  gather_ = -1;
+  scatters_ = false;
   return out;
+}
+
+/// Every gathered tensor goes back after the last operator that reads it.
+void BlockBuilder::release_weights() {
+  Operator& gather = block_.operators[static_cast<std::size_t>(gather_)];
+  Bytes size;
+  for (const TensorIndex t : gather.outputs) {
+    size += size_of(block_.tensors[t]);
+    for (std::size_t o = block_.operators.size(); o-- > 0;) {
+      Operator& op = block_.operators[o];
+      if (std::ranges::find(op.inputs, t) == op.inputs.end()) continue;
+      op.releases.push_back(t);
+      break;
+    }
+  }
+  gather.bytes = std::max(gather.bytes, size);
 }
 
 }  // namespace troupe::schedule

@@ -52,6 +52,21 @@ class BlockBuilder {
   /// The next compute operator also takes `tensor` as an operand.
   void require_next(TensorIndex tensor) { required_.push_back(tensor); }
 
+  /// ZeRO 3: parameters named from here on are gathered by an operator that
+  /// stands here, and released by the last operator that reads them. It moves
+  /// their bytes, and no less than `least`.
+  void gather_weights(Scope scope, Bytes least);
+  /// The next compute operator needs the gathered weights in some way.
+  void require_weights() { requires_weights_ = gather_ >= 0; }
+  /// ZeRO 2 and 3: gradients named from here on are this block's alone, until
+  /// `reduce_gradients` sends them to their owners.
+  void scatter_gradients() { scatters_ = true; }
+  std::int64_t scattered_elements() const;
+  /// Of so many elements, in `dtype` on the wire. Waits for all computation
+  /// of the block so far.
+  void reduce_gradients(Scope scope, std::int64_t elements,
+                        kernels::DType dtype);
+
   /// What comes from the block before and goes to the one after.
   void set_input(TensorIndex tensor) {
     block_.input = static_cast<std::int16_t>(tensor);
@@ -65,6 +80,7 @@ class BlockBuilder {
 
  private:
   void add(Operator op);
+  void release_weights();
 
   Block block_;
   TensorIndex named(const std::string& name, std::vector<std::int64_t> shape,
@@ -72,9 +88,13 @@ class BlockBuilder {
 
   std::vector<int> writer_;  ///< last operator that wrote a tensor, or -1
   std::vector<TensorIndex> required_;
+  int gather_ = -1;  ///< the operator that gathers weights
+  bool requires_weights_ = false;
+  bool scatters_ = false;
 };
 
-/// Most bytes of temporaries alive at once, in list order.
+/// Most bytes of temporaries (and what is gathered or scattered) alive at
+/// once, in list order.
 Bytes peak_temporaries(const Block& block);
 
 }  // namespace troupe::schedule

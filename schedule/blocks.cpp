@@ -48,6 +48,17 @@ OpShape embedding_op(OpKind kind, std::int64_t rows, std::int64_t columns,
   return op;
 }
 
+/// Among whom embedding and head are gathered and reduced.
+Scope ends_scope(const models::Model& model) {
+  return model.tied_embeddings ? Scope::ends : Scope::data;
+}
+
+void reduce_end_gradients(BlockBuilder& b, const models::Model& model,
+                          const Layout& layout) {
+  if (!scatters_gradients(layout)) return;
+  b.reduce_gradients(ends_scope(model), b.scattered_elements(), layout.dtype);
+}
+
 void append_embedding_gradient(BlockBuilder& b, const models::Model& model,
                                const Layout& layout) {
   const LayerSizes s = layer_sizes(model, models::LayerKind::decoder, layout);
@@ -57,6 +68,7 @@ void append_embedding_gradient(BlockBuilder& b, const models::Model& model,
   const TensorIndex dx =
       b.tensor("out.grad", {s.shard, s.hidden}, Role::input, t);
   b.set_input(dx);
+  if (scatters_gradients(layout)) b.scatter_gradients();
   std::vector<TensorIndex> outputs{
       b.weight("embedding.tokens", {vocab, s.hidden}, Role::gradient, wide)};
   const TensorIndex whole =
@@ -73,6 +85,7 @@ void append_embedding_gradient(BlockBuilder& b, const models::Model& model,
       "embedding.backward", Action::embed_gradient,
       embedding_op(OpKind::embedding_backward, s.tokens, s.hidden, vocab, t),
       std::move(inputs), std::move(outputs));
+  reduce_end_gradients(b, model, layout);
 }
 
 void append_embedding(BlockBuilder& b, const models::Model& model,
@@ -81,6 +94,7 @@ void append_embedding(BlockBuilder& b, const models::Model& model,
   const DType t = layout.dtype;
   const std::int64_t vocab = ceil_div(model.vocab, layout.tp);
   const TensorIndex ids = b.kept("tokens", {s.tokens}, DType::int32);
+  if (gathers_weights(layout)) b.gather_weights(ends_scope(model), {});
   const TensorIndex rows =
       b.tensor("rows", {s.tokens, s.hidden}, Role::temporary, t);
   b.compute(
@@ -162,6 +176,7 @@ void append_head_forward(BlockBuilder& b, const models::Model& model,
   const Product product = head_product(model, layout, s);
   TensorIndex x = b.tensor("x", {s.shard, s.hidden}, Role::saved, t);
   b.set_input(x);
+  if (gathers_weights(layout)) b.gather_weights(ends_scope(model), {});
   if (model.head_transform) {
     const TensorIndex y =
         b.tensor("transformed", {s.shard, s.hidden}, Role::saved, t);
@@ -190,6 +205,8 @@ void append_head_backward(BlockBuilder& b, const models::Model& model,
   const Product product = head_product(model, layout, s);
   const std::int64_t vocab = product.n;
   const bool norms = model.final_norm || model.head_transform;
+  if (gathers_weights(layout)) b.gather_weights(ends_scope(model), {});
+  if (scatters_gradients(layout)) b.scatter_gradients();
   const TensorIndex dlogits =
       b.tensor("logits.grad", {s.tokens, vocab}, Role::temporary, t);
   const TensorIndex dn =
@@ -229,7 +246,13 @@ void append_head_backward(BlockBuilder& b, const models::Model& model,
               kernels::gemm(s.hidden, s.hidden, s.shard, t), {dx},
               {gradients[0]});
   }
+  reduce_end_gradients(b, model, layout);
   b.set_output(dx);
+}
+
+/// A measured layer knows nothing of weights or gradients on the way.
+bool exchanges(const Layout& layout, bool backward) {
+  return gathers_weights(layout) || (backward && scatters_gradients(layout));
 }
 
 }  // namespace
@@ -288,7 +311,7 @@ BlockId BlockShop::embedding(bool backward, const Layout& layout) {
     Block block = b.finish(
         title(backward ? "embedding.backward" : "embedding.forward", plain));
     block.key = key_of(model_, plain, profiles::Part::embedding, backward);
-    block.has_key = plain.cp == 1;
+    block.has_key = plain.cp == 1 && !exchanges(plain, backward);
     return block;
   });
 }
@@ -306,7 +329,7 @@ BlockId BlockShop::head(bool backward, const Layout& layout) {
     Block block =
         b.finish(title(backward ? "head.backward" : "head.forward", plain));
     block.key = key_of(model_, plain, profiles::Part::head, backward);
-    block.has_key = plain.cp == 1;
+    block.has_key = plain.cp == 1 && !exchanges(plain, backward);
     return block;
   });
 }

@@ -26,7 +26,7 @@ struct Layout {
   std::int64_t kv_tokens = 0;  ///< of a whole sequence, all members together
   int micro_batch = 1;         ///< sequences
   int seq_len = 0;             ///< of the whole sequence
-  int replicas = 1;            ///< data-parallel copies, for ZeRO 3
+  int replicas = 1;  ///< groups that share the block's weights under ZeRO
   bool sequence_parallel = true;
   bool flash_attention = true;
   kernels::AttentionKernel attention_kernel = kernels::AttentionKernel::tuned;

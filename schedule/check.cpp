@@ -27,6 +27,13 @@ std::int64_t elements(const Tensor& t) {
   return n;
 }
 
+std::string gather_problem(const Block& block, const Operator& op) {
+  Bytes sum;
+  for (const std::uint16_t t : op.outputs) sum += size_of(block.tensors[t]);
+  if (sum <= op.bytes) return {};
+  return fmt::format("gathers {} bytes into tensors of {}", op.bytes.v, sum.v);
+}
+
 /// What is wrong with an operator's operands, or empty.
 std::string operand_problem(const Block& block, const Operator& op) {
   const auto in = [&](std::size_t i) {
@@ -37,6 +44,7 @@ std::string operand_problem(const Block& block, const Operator& op) {
   };
   if (op.communicates) {
     if (op.bytes.v < 0) return "negative bytes";
+    if (op.action == Action::gather_weights) return gather_problem(block, op);
     const bool whole = op.collective == clusters::Collective::all_gather &&
                        !op.outputs.empty();
     if (whole && size_of(block.tensors[op.outputs[0]]) != op.bytes) {
@@ -131,6 +139,10 @@ void check_slots(const Schedule& s, std::size_t i, Findings& findings) {
 Findings check_shapes(const Schedule& schedule) {
   Findings findings;
   for (const Block& block : schedule.blocks) {
+    const std::string sharing = sharing_problem(block);
+    if (!sharing.empty()) {
+      findings.error(fmt::format("block '{}'", block.name), sharing);
+    }
     for (const Operator& op : block.operators) {
       std::string problem = action_problem(block, op);
       if (problem.empty()) problem = operand_problem(block, op);

@@ -36,4 +36,9 @@ Findings check_schedule(const Schedule& schedule,
 /// roles and shapes as `Action` says. An interpreter may rely on it.
 std::string action_problem(const Block& block, const Operator& op);
 
+/// What is wrong with the block's weights and gradients under ZeRO, or empty:
+/// weights that are read are gathered before and released afterwards,
+/// gradients that are made are reduced once, when they are complete.
+std::string sharing_problem(const Block& block);
+
 }  // namespace troupe::schedule

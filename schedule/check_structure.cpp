@@ -33,7 +33,7 @@ void check_block(const Block& block, const std::string& where, Ranges& r) {
   }
   for (std::size_t o = 0; o < block.operators.size(); ++o) {
     const Operator& op = block.operators[o];
-    for (const auto& list : {op.inputs, op.outputs}) {
+    for (const auto& list : {op.inputs, op.outputs, op.releases}) {
       for (const std::uint16_t t : list) {
         r.index(t, block.tensors.size(), where);
       }

@@ -41,6 +41,7 @@ void fields(Archive& a, T& x) {
   a.field("inputs", x.inputs);
   a.field("outputs", x.outputs);
   a.field("after", x.after);
+  a.field("releases", x.releases);
   a.field("prefetch", x.prefetch);
   a.field("action", x.action);
   a.field("round", x.round);

@@ -13,7 +13,7 @@
 namespace troupe::schedule {
 namespace {
 
-constexpr const char* kFormat = "troupe.schedule/1";
+constexpr const char* kFormat = "troupe.schedule/2";
 
 /// Appends every field's bytes, little-endian on every machine we run on.
 struct Hasher {
@@ -187,10 +187,10 @@ struct Reader {
   template <typename T>
   static constexpr int most() {
     if constexpr (std::is_same_v<T, Stream>) return kStreams - 1;
-    if constexpr (std::is_same_v<T, Role>) return 5;
+    if constexpr (std::is_same_v<T, Role>) return kRoles - 1;
     if constexpr (std::is_same_v<T, Action>) return kActions - 1;
     if constexpr (std::is_same_v<T, kernels::Pointwise>) return 3;
-    if constexpr (std::is_same_v<T, Scope>) return 2;
+    if constexpr (std::is_same_v<T, Scope>) return kScopes - 1;
     if constexpr (std::is_same_v<T, TaskKind>) return 8;
     if constexpr (std::is_same_v<T, kernels::DType>) return 7;
     if constexpr (std::is_same_v<T, kernels::OpKind>) {

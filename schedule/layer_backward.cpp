@@ -189,19 +189,6 @@ TensorIndex append_cross_backward(const Context& c, TensorIndex dy) {
   return out;
 }
 
-/// ZeRO 2 and 3 reduce each layer's gradients to shards as they are made.
-void append_gradient_scatter(const Context& c, TensorIndex last) {
-  const TensorIndex shard =
-      c.b.tensor("gradient.shard",
-                 {(c.s.parameters + c.layout.replicas - 1) / c.layout.replicas},
-                 Role::temporary, DType::fp32);
-  c.b.communicate("gradient.scatter",
-                  {.collective = Collective::reduce_scatter,
-                   .scope = Scope::data,
-                   .bytes = kernels::size_of(c.layout.dtype) * c.s.parameters},
-                  {last}, {shard});
-}
-
 /// Makes again what the forward did not keep; `made` is its role.
 void append_recomputation(BlockBuilder& b, const models::Model& model,
                           models::LayerKind kind, const Layout& layout,
@@ -226,11 +213,10 @@ void append_backward(BlockBuilder& b, const models::Model& model,
   const LayerSizes s = layer_sizes(model, kind, layout);
   const Context c{b, layout, s, gradients != Gradients::weight,
                   gradients != Gradients::input};
-  const bool sharded =
-      layout.zero >= strategy::Zero::two && layout.replicas > 1;
-  if (layout.zero == strategy::Zero::three && sharded) {
-    gather_weights(b, layout, s);
-  }
+  const bool scatters = scatters_gradients(layout);
+  // Weight gradients alone need no weights.
+  if (gathers_weights(layout) && c.input) gather_weights(b, layout, s);
+  if (scatters) b.scatter_gradients();
   if (c.input) {
     append_recomputation(b, model, kind, layout, s,
                          c.weight ? Role::temporary : Role::saved);
@@ -252,7 +238,12 @@ void append_backward(BlockBuilder& b, const models::Model& model,
     b.set_output(dx);
   }
   if (c.weight) append_eager_gradients(b, layout, s, dx);
-  if (sharded && c.weight) append_gradient_scatter(c, dx);
+  // An input gradient makes those of norms alone.
+  if (scatters) {
+    b.reduce_gradients(Scope::data,
+                       c.weight ? s.parameters : b.scattered_elements(),
+                       layout.dtype);
+  }
 }
 
 }  // namespace troupe::schedule

@@ -98,6 +98,9 @@ void append_sum(BlockBuilder& b, const Layout& layout, const LayerSizes& s,
                 const std::string& name, std::vector<TensorIndex> terms,
                 const std::string& bias, TensorIndex out);
 
+/// Whether blocks gather their weights and reduce their gradients.
+bool gathers_weights(const Layout& layout);
+bool scatters_gradients(const Layout& layout);
 /// ZeRO 3: gathers the layer's weights before its first operator.
 void gather_weights(BlockBuilder& b, const Layout& layout, const LayerSizes& s);
 /// Column-parallel input: all-gathers rows under sequence parallelism; else

@@ -132,17 +132,17 @@ TensorIndex reduce_rows(BlockBuilder& b, const Layout& layout,
   return sum;
 }
 
+bool gathers_weights(const Layout& layout) {
+  return layout.zero == strategy::Zero::three && layout.replicas > 1;
+}
+
+bool scatters_gradients(const Layout& layout) {
+  return layout.zero >= strategy::Zero::two && layout.replicas > 1;
+}
+
 void gather_weights(BlockBuilder& b, const Layout& layout,
                     const LayerSizes& s) {
-  const TensorIndex w =
-      b.tensor("weights", {s.parameters}, Role::temporary, layout.dtype);
-  b.communicate("weights.gather",
-                {.collective = Collective::all_gather,
-                 .scope = Scope::data,
-                 .bytes = kernels::size_of(layout.dtype) * s.parameters,
-                 .prefetch = true},
-                {}, {w});
-  b.require_next(w);
+  b.gather_weights(Scope::data, kernels::size_of(layout.dtype) * s.parameters);
 }
 
 void append_forward(BlockBuilder& b, const models::Model& model,
@@ -158,7 +158,7 @@ void append_forward(BlockBuilder& b, const models::Model& model,
 
   const TensorIndex x = b.kept("x", {s.shard, s.hidden}, t);
   if (!again) b.set_input(x);
-  if (layout.zero == strategy::Zero::three && layout.replicas > 1) {
+  if (gathers_weights(layout)) {
     gather_weights(b, layout, s);
   }
   append_eager_weights(b, layout, s);

@@ -79,6 +79,7 @@ void append_eager_weights(BlockBuilder& b, const Layout& layout,
   if (!autocasts(layout)) return;
   const TensorIndex w =
       b.tensor("weights.cast", {s.parameters}, Role::temporary, layout.dtype);
+  b.require_weights();
   Extra{b, layout}.pass("weights.cast", OpKind::cast, s.parameters, 1, w);
 }
 
@@ -105,8 +106,7 @@ void append_eager_gradients(BlockBuilder& b, const Layout& layout,
                             const LayerSizes& s, TensorIndex last) {
   if (!eager(layout)) return;
   const Extra extra{b, layout};
-  const bool flattens =
-      layout.zero >= strategy::Zero::two && layout.replicas > 1;
+  const bool flattens = scatters_gradients(layout);
   const bool casts = autocasts(layout);
   if (casts) {
     extra.pass("gradients.uncast", OpKind::cast, s.parameters, 1, last);

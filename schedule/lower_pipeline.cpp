@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <set>
 
 #include "schedule/lowering.h"
 
@@ -56,11 +57,26 @@ bool is_last(const Lowering& l, StageId stage, int chunk) {
          chunk + 1 == static_cast<int>(s.chunks.size());
 }
 
+/// The embedding's and the head's: a tied table has holders at both ends.
+Layout end_layout(const Lowering& l, Layout layout) {
+  if (!l.model.tied_embeddings) return layout;
+  std::set<StageId> ends;
+  for (const auto& chain : l.pipelines) {
+    if (!chain.empty()) ends.insert({chain.front(), chain.back()});
+  }
+  layout.replicas = 0;
+  for (const StageId id : ends) {
+    layout.replicas += static_cast<int>(l.out.stage(id).members.size());
+  }
+  return layout;
+}
+
 std::vector<BlockRun> runs_of(Lowering& l, StageId stage, const Slot& slot,
                               std::size_t member, int seq_len, Part part) {
   const ChunkRange range = part_layers(
       l.out.stage(stage).chunks[static_cast<std::size_t>(slot.chunk)], part);
   const Layout plain = layout_of(l, stage, member, seq_len);
+  const Layout end = end_layout(l, plain);
   const bool forward = slot.kind == TaskKind::forward;
   const Gradients gradients = slot.kind == TaskKind::backward ? Gradients::both
                               : slot.kind == TaskKind::backward_input
@@ -69,10 +85,10 @@ std::vector<BlockRun> runs_of(Lowering& l, StageId stage, const Slot& slot,
   std::vector<BlockRun> runs;
   const bool ends = gradients != Gradients::weight;
   if (forward && is_first(l, stage, slot.chunk)) {
-    runs.push_back({l.shop.embedding(false, plain), -1, 1});
+    runs.push_back({l.shop.embedding(false, end), -1, 1});
   }
   if (!forward && ends && part.index == 0 && is_last(l, stage, slot.chunk)) {
-    runs.push_back({l.shop.head(true, plain), -2, 1});
+    runs.push_back({l.shop.head(true, end), -2, 1});
   }
   for (int i = 0; i < range.last - range.first; ++i) {
     const int layer = forward ? range.first + i : range.last - 1 - i;
@@ -90,11 +106,11 @@ std::vector<BlockRun> runs_of(Lowering& l, StageId stage, const Slot& slot,
     }
   }
   if (forward && is_last(l, stage, slot.chunk)) {
-    runs.push_back({l.shop.head(false, plain), -2, 1});
+    runs.push_back({l.shop.head(false, end), -2, 1});
   }
   if (!forward && ends && part.index + 1 == part.count &&
       is_first(l, stage, slot.chunk)) {
-    runs.push_back({l.shop.embedding(true, plain), -1, 1});
+    runs.push_back({l.shop.embedding(true, end), -1, 1});
   }
   return runs;
 }

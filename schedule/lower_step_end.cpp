@@ -86,10 +86,11 @@ TaskId last_backward(const Lowering& l, const Segment::Holder& h, bool any) {
   return {};
 }
 
-/// First and last stage both hold a tied matrix; its gradients are summed.
+/// First and last stage both hold a tied matrix; its gradients are summed
+/// here, unless the blocks have reduced them.
 void add_tied_sync(Lowering& l, std::vector<std::vector<TaskId>>& of_stage) {
   const std::int64_t elements = models::tied_copy(l.model);
-  if (elements == 0) return;
+  if (elements == 0 || l.strategy.zero >= strategy::Zero::two) return;
   const Bytes element = kernels::size_of(l.strategy.gradient_dtype);
   for (const auto& chain : l.pipelines) {
     if (chain.size() < 2) continue;
@@ -200,6 +201,29 @@ TaskId add_optimizer(Lowering& l, std::size_t stage, std::int64_t elements) {
   return added;
 }
 
+Bytes gathered_bytes(const Block& block) {
+  Bytes sum;
+  for (const Tensor& t : block.tensors) {
+    if (t.role == Role::gathered) sum += size_of(t);
+  }
+  return sum;
+}
+
+/// Most that a block needs, with what the next one has gathered already.
+Bytes workspace_of(const Lowering& l, const std::vector<BlockRun>& runs) {
+  Bytes most;
+  for (std::size_t i = 0; i < runs.size(); ++i) {
+    const Block& block = l.shop.block(runs[i].block);
+    Bytes next;
+    if (runs[i].count > 1) next = gathered_bytes(block);
+    if (i + 1 < runs.size()) {
+      next = std::max(next, gathered_bytes(l.shop.block(runs[i + 1].block)));
+    }
+    most = std::max(most, block.workspace + next);
+  }
+  return most;
+}
+
 }  // namespace
 
 void lower_static_memory(Lowering& l, std::span<const Segment> parts) {
@@ -232,10 +256,7 @@ void lower_static_memory(Lowering& l, std::span<const Segment> parts) {
       const Body& body =
           l.out.bodies[static_cast<std::size_t>(l.out.tasks[t.at()].what)];
       for (const auto& runs : body.members) {
-        for (const BlockRun& run : runs) {
-          stage.workspace =
-              std::max(stage.workspace, l.shop.block(run.block).workspace);
-        }
+        stage.workspace = std::max(stage.workspace, workspace_of(l, runs));
       }
     }
   }

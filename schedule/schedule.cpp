@@ -32,6 +32,10 @@ std::string_view name_of(Role role) {
       return "saved";
     case Role::temporary:
       return "temporary";
+    case Role::gathered:
+      return "gathered";
+    case Role::scattered:
+      return "scattered";
   }
   return "";
 }

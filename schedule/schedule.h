@@ -30,7 +30,7 @@ using BlockId = Id<struct BlockTag>;
 using BodyId = Id<struct BodyTag>;
 using TaskId = Id<struct TaskTag>;
 
-inline constexpr int kFormatVersion = 1;
+inline constexpr int kFormatVersion = 2;
 
 /// In-order queues of a device. Operators of one stream run one after
 /// another; streams run beside each other.
@@ -77,8 +77,15 @@ enum class Action : std::uint8_t {
   cross_entropy_gradient,  ///< (logits, loss) -> (d_logits)
   square_sum,              ///< of all gradients of the rank
   adamw,                   ///< on all parameters of the rank
+  /// () -> (weights...): brings what this layer's tensors of Role::gathered
+  /// hold, read from the ranks that keep it between steps. Nobody else takes
+  /// part: a rank gathers when it comes to it.
+  gather_weights,
+  /// (gradients...) -> (): sends what is in tensors of Role::scattered to the
+  /// ranks that keep its sum. Nobody waits for another here.
+  reduce_gradients,
 };
-inline constexpr int kActions = 26;
+inline constexpr int kActions = 28;
 
 /// What a tensor of a block is for.
 enum class Role : std::uint8_t {
@@ -90,7 +97,13 @@ enum class Role : std::uint8_t {
   /// has a tensor of the same name.
   saved,
   temporary,  ///< lives inside the block
+  /// A parameter that is here from its gather to its release (ZeRO 3).
+  gathered,
+  /// A parameter's gradient of this block alone, zero at first; reduced to
+  /// its owners before the block ends (ZeRO 2 and 3).
+  scattered,
 };
+inline constexpr int kRoles = 8;
 std::string_view name_of(Role role);
 
 /// A tensor as one rank holds it: row-major, at most three dimensions.
@@ -112,7 +125,9 @@ enum class Scope : std::uint8_t {
   tensor,   ///< the ranks of this member
   context,  ///< the ranks with this tensor-parallel index in all members
   data,     ///< the replicas of this rank in all pipelines
+  ends,     ///< the same in the first and last stages, for a tied table
 };
+inline constexpr int kScopes = 4;
 
 /// One operator of a block: either compute or communication.
 struct Operator {
@@ -130,6 +145,8 @@ struct Operator {
   std::vector<std::uint16_t> outputs;  ///< into Block::tensors
   /// Earlier operators of the block, on other streams, that must have ended.
   std::vector<std::uint16_t> after;
+  /// Gathered tensors whose memory goes back when the operator has ended.
+  std::vector<std::uint16_t> releases;
   /// Parameter prefetch of ZeRO 3: issued one block early, as soon as the
   /// block two before this one in the body has ended.
   bool prefetch = false;

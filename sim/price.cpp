@@ -76,6 +76,39 @@ PriceList::PriceList(const schedule::Schedule& schedule,
   price_tasks();
 }
 
+PriceList::ReplicaRings PriceList::replica_rings(const Network& network) const {
+  std::map<std::int32_t, std::vector<clusters::DeviceId>> holders;
+  std::vector<clusters::DeviceId> ends;
+  for (const auto& stage : schedule_.stages) {
+    holders[stage.chunks.front().first];
+  }
+  const auto pipeline_ends = [&](const schedule::Stage& stage) {
+    const auto holds = [&](int layer) {
+      return std::ranges::any_of(stage.chunks, [&](const auto& c) {
+        return c.first <= layer && layer < c.last;
+      });
+    };
+    return holds(0) || holds(schedule_.numerics.layers - 1);
+  };
+  for (const auto& stage : schedule_.stages) {
+    for (const auto& member : stage.members) {
+      const clusters::DeviceId leader = schedule_.rank(member.front()).device;
+      for (auto& [layer, list] : holders) {
+        for (const schedule::ChunkRange& c : stage.chunks) {
+          if (c.first <= layer && layer < c.last) list.push_back(leader);
+        }
+      }
+      if (pipeline_ends(stage)) ends.push_back(leader);
+    }
+  }
+  ReplicaRings out;
+  for (const auto& [layer, list] : holders) {
+    out.data[layer] = network.ring(list);
+  }
+  out.ends = network.ring(ends);
+  return out;
+}
+
 void PriceList::find_groups(const Network& network) {
   const auto devices = [&](const std::vector<schedule::RankId>& ranks) {
     std::vector<clusters::DeviceId> out;
@@ -90,18 +123,7 @@ void PriceList::find_groups(const Network& network) {
       network.count_sharers(devices(member), sharers);
     }
   }
-  // The data scope: rank 0 of a member with the other holders of its layers.
-  std::map<std::int32_t, std::vector<clusters::DeviceId>> replicas;
-  for (const auto& stage : schedule_.stages) {
-    for (const auto& member : stage.members) {
-      replicas[stage.chunks.front().first].push_back(
-          schedule_.rank(member.front()).device);
-    }
-  }
-  std::map<std::int32_t, RingCost> data_rings;
-  for (const auto& [first, list] : replicas) {
-    data_rings[first] = network.ring(list);
-  }
+  const ReplicaRings rings = replica_rings(network);
   std::map<GroupKind, int> known;
   for (const auto& stage : schedule_.stages) {
     auto& ids = group_of_.emplace_back();
@@ -118,7 +140,8 @@ void PriceList::find_groups(const Network& network) {
       group.kinds.assign(kinds.begin(), kinds.end());
       group.tensor = network.ring(devices(member), sharers);
       group.context = network.ring(leaders);
-      group.data = data_rings[stage.chunks.front().first];
+      group.data = rings.data.at(stage.chunks.front().first);
+      group.ends = rings.ends;
       const auto [it, fresh] =
           known.try_emplace(group, static_cast<int>(groups_.size()));
       if (fresh) groups_.push_back(group);
@@ -147,6 +170,7 @@ OperatorPrice PriceList::price_operator(const Operator& op,
   }
   const RingCost& ring = op.scope == schedule::Scope::tensor    ? group.tensor
                          : op.scope == schedule::Scope::context ? group.context
+                         : op.scope == schedule::Scope::ends    ? group.ends
                                                                 : group.data;
   if (ring.ranks < 2) return {};
   if (ring.per_node == ring.ranks) {

@@ -50,7 +50,7 @@ struct BodyPrice {
 /// equal prices.
 struct GroupKind {
   std::vector<clusters::KindId> kinds;  ///< distinct, ascending
-  RingCost tensor, context, data;
+  RingCost tensor, context, data, ends;
   auto operator<=>(const GroupKind&) const = default;
 };
 
@@ -84,6 +84,13 @@ class PriceList {
                       BlockPrice& price) const;
   OperatorPrice price_operator(const schedule::Operator& op,
                                const GroupKind& group) const;
+  /// Rings of the ranks that hold the same weights: by the first layer of a
+  /// stage, and of a tied table at both ends.
+  struct ReplicaRings {
+    std::map<std::int32_t, RingCost> data;
+    RingCost ends;
+  };
+  ReplicaRings replica_rings(const Network& network) const;
   void find_groups(const Network& network);
   void price_tasks();
   BodyPrice price_slowest_member(schedule::TaskId id);

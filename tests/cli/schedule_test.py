@@ -20,7 +20,7 @@ class Schedule(CliTest):
         self.assertEqual(told["schedule"], run["schedule"])
         self.assertEqual(told["gpus"], run["gpus"])
         self.assertEqual(json.loads(path.read_text())["format"],
-                         "troupe.schedule/1")
+                         "troupe.schedule/2")
 
     def test_standard_output_is_the_same_file(self):
         path = self.lowered()
