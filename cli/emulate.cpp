@@ -108,6 +108,7 @@ Json to_json(const EmulationAnswer& a) {
            {"loss", a.emulation.loss},
            {"gradient_norm", a.emulation.gradient_norm},
            {"memory_bytes", a.emulation.most_memory.v},
+           {"memory_between_steps_bytes", a.emulation.between_steps.v},
            {"wall_time_s", a.wall_time_s}};
   if (a.emulation.deviation) {
     out["verify"] = verify_json(*a.emulation.deviation, a.bound);
@@ -151,8 +152,10 @@ void print(const EmulationAnswer& a) {
             ? fmt::format(" ({} flows shared a full link)", a.contended)
             : "");
   }
-  say("wall time {:.2f} s, at most {:.1f} MiB in a rank\n", a.wall_time_s,
-      static_cast<double>(a.emulation.most_memory.v) / (1 << 20));
+  say("wall time {:.2f} s, at most {:.1f} MiB in a rank, {:.1f} between "
+      "steps\n",
+      a.wall_time_s, static_cast<double>(a.emulation.most_memory.v) / (1 << 20),
+      static_cast<double>(a.emulation.between_steps.v) / (1 << 20));
 }
 
 /// States can only move between strategies of one model on one cluster.

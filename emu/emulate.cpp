@@ -69,6 +69,8 @@ class OneDevice {
     const std::scoped_lock lock(shared.mutex);
     shared.out.most_memory =
         std::max(shared.out.most_memory, device_.most_held());
+    shared.out.between_steps =
+        std::max(shared.out.between_steps, device_.held());
     exec::Interpreter* const updater = session_ ? session_->updater() : nullptr;
     if (updater != nullptr && options_.saved != nullptr) {
       TRY_DO(collect(updater->weights(), device_, *options_.saved));

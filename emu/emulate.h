@@ -44,7 +44,8 @@ struct Emulation {
   std::optional<Deviation> deviation;       ///< with a truth
   Time virtual_step;  ///< of the last step; 0 without prices
   std::vector<RankTimes> recorded;
-  Bytes most_memory;  ///< of the rank that held most
+  Bytes most_memory;    ///< of the rank that held most
+  Bytes between_steps;  ///< that, when no step runs
 };
 
 /// Batches of every phase of a job, for one step.

@@ -68,6 +68,7 @@ std::string packed(const Emulation& e, const Blocks& blocks) {
   Json out{{"loss", e.loss},
            {"gradient_norm", e.gradient_norm},
            {"memory", e.most_memory.v},
+           {"between_steps", e.between_steps.v},
            {"virtual_step", e.virtual_step.v},
            {"recorded", Json::array()}};
   for (const RankTimes& t : e.recorded) {
@@ -96,6 +97,8 @@ void merge(Emulation& into, const Json& other) {
   merge(into.loss, other["loss"]);
   merge(into.gradient_norm, other["gradient_norm"]);
   into.most_memory = std::max(into.most_memory, Bytes{other["memory"]});
+  into.between_steps =
+      std::max(into.between_steps, Bytes{other["between_steps"]});
   into.virtual_step = std::max(into.virtual_step, Time{other["virtual_step"]});
   if (!other.contains("deviation")) return;
   const Json& d = other["deviation"];
