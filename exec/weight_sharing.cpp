@@ -48,9 +48,11 @@ std::span<std::byte> bytes_of(const Buffer& buffer) {
   return {buffer.at({}), static_cast<std::size_t>(buffer.size().v)};
 }
 
-/// Whose gradients are added next: peers advance evenly, those that give more
-/// often in a step more often. -1 when all are here.
-int next_giver(const Arrivals& arrivals) {
+/// Whose gradients are added next, of ranks other than `self`: they advance
+/// evenly, those that give more often in a step more often. -1 when all of
+/// them are here.
+int next_giver(const HeldWeight& held, reshard::DeviceId self) {
+  const Arrivals& arrivals = held.arrivals;
   int best = -1;
   const auto before = [&](std::size_t a, std::size_t b) {
     const auto at = [&](std::size_t i) {
@@ -60,6 +62,7 @@ int next_giver(const Arrivals& arrivals) {
   };
   for (std::size_t i = 0; i < arrivals.expected.size(); ++i) {
     if (arrivals.taken[i] >= arrivals.expected[i]) continue;
+    if (held.share->sharing.takes[i].device == self) continue;
     if (best < 0 || before(i, static_cast<std::size_t>(best))) {
       best = static_cast<int>(i);
     }
@@ -87,7 +90,8 @@ Result<void> Weights::begin_sharing() {
     if (!held.weight->scattered) continue;
     TRY_DO(device_.zero(held.sum.buffer.data(), held.sum.buffer.size()));
     std::ranges::fill(held.arrivals.taken, 0);
-    held.arrivals.own.clear();
+    TRY(held.arrivals.others, OwnedStorage::of(device_, held.share->optimizer,
+                                               held.sum.storage.dtype));
   }
   return {};
 }
@@ -150,10 +154,20 @@ Result<void> Weights::give(const schedule::Tensor& tensor, int layer,
   return {};
 }
 
+Result<void> Weights::add_boxes(const Peer& peer, const Buffer& packed,
+                                const Storage& to) {
+  Bytes at;
+  for (const Box& box : peer.boxes) {
+    TRY_DO(write(device_, to, box, packed.at(at), true));
+    at += exec::size_of(box, to.dtype);
+  }
+  return {};
+}
+
 Result<void> Weights::send_gradients(HeldWeight& held, const Storage& gradient,
                                      Communicator& communicator) {
   for (const Peer& peer : held.share->sharing.gives) {
-    TRY(Buffer packed,
+    TRY(const Buffer packed,
         Buffer::of(device_, size_of(peer.boxes, gradient.dtype)));
     Bytes at;
     for (const Box& box : peer.boxes) {
@@ -161,7 +175,8 @@ Result<void> Weights::send_gradients(HeldWeight& held, const Storage& gradient,
       at += exec::size_of(box, gradient.dtype);
     }
     if (peer.device == device_id()) {
-      held.arrivals.own.push_back(std::move(packed));
+      TRY_DO(add_boxes(peer, packed, held.sum.storage));
+      ++held.arrivals.taken[own_giver(held)];
       continue;
     }
     TRY_DO(communicator.send(program_.rank_of.at(peer.device), held.tag | kGift,
@@ -170,48 +185,60 @@ Result<void> Weights::send_gradients(HeldWeight& held, const Storage& gradient,
   return {};
 }
 
+/// Where this rank stands among those whose gradients it sums.
+std::size_t Weights::own_giver(const HeldWeight& held) const {
+  const auto& takes = held.share->sharing.takes;
+  const auto it = std::ranges::find(takes, device_id(), &Peer::device);
+  return static_cast<std::size_t>(it - takes.begin());
+}
+
 /// Adds what has come and is next; `waits`: until everything has.
 Result<void> Weights::take(HeldWeight& held, bool waits,
                            Communicator& communicator) {
-  Arrivals& arrivals = held.arrivals;
-  Time unused;
-  for (int next = next_giver(arrivals); next >= 0;
-       next = next_giver(arrivals)) {
+  for (int next = next_giver(held, device_id()); next >= 0;
+       next = next_giver(held, device_id())) {
     const auto i = static_cast<std::size_t>(next);
-    const Peer& peer = held.share->sharing.takes[i];
-    Buffer packed;
-    if (peer.device == device_id()) {
-      if (arrivals.own.empty()) break;
-      packed = std::move(arrivals.own.front());
-      arrivals.own.pop_front();
-    } else {
-      const RankId from = program_.rank_of.at(peer.device);
-      TRY(packed,
-          Buffer::of(device_, size_of(peer.boxes, held.sum.storage.dtype)));
-      if (waits) {
-        TRY_DO(communicator.receive(from, held.tag | kGift, bytes_of(packed),
-                                    unused));
-      } else {
-        TRY(const bool here,
-            communicator.try_receive(from, held.tag | kGift, bytes_of(packed),
-                                     unused));
-        if (!here) break;
-      }
-    }
-    ++arrivals.taken[i];
-    Bytes at;
-    for (const Box& box : peer.boxes) {
-      TRY_DO(write(device_, held.sum.storage, box, packed.at(at), true));
-      at += exec::size_of(box, held.sum.storage.dtype);
-    }
+    TRY(const bool here, take_one(held, i, waits, communicator));
+    if (!here) return {};
+    ++held.arrivals.taken[i];
   }
-  if (waits && next_giver(arrivals) >= 0) {
+  return {};
+}
+
+/// False when it is not here and nobody waits for it.
+Result<bool> Weights::take_one(HeldWeight& held, std::size_t giver, bool waits,
+                               Communicator& communicator) {
+  const Peer& peer = held.share->sharing.takes[giver];
+  const Storage& to = held.arrivals.others.storage;
+  const RankId from = program_.rank_of.at(peer.device);
+  TRY(const Buffer packed, Buffer::of(device_, size_of(peer.boxes, to.dtype)));
+  Time unused;
+  if (waits) {
+    TRY_DO(
+        communicator.receive(from, held.tag | kGift, bytes_of(packed), unused));
+  } else {
+    TRY(const bool here, communicator.try_receive(from, held.tag | kGift,
+                                                  bytes_of(packed), unused));
+    if (!here) return false;
+  }
+  TRY_DO(add_boxes(peer, packed, to));
+  return true;
+}
+
+Result<void> Weights::take_rest(HeldWeight& held, Communicator& communicator) {
+  Arrivals& arrivals = held.arrivals;
+  TRY_DO(take(held, true, communicator));
+  if (arrivals.taken != arrivals.expected) {
     return fail(
         Fault::input,
         fmt::format("gradients of {}: this rank has given fewer than the "
                     "schedule says",
                     held.weight->placement.parameter.name));
   }
+  for (const Piece& piece : arrivals.others.storage.pieces) {
+    TRY_DO(write(device_, held.sum.storage, piece.box, piece.data, true));
+  }
+  arrivals.others = {};
   return {};
 }
 

@@ -269,7 +269,7 @@ Result<void> Weights::reduce(Communicator& communicator) {
   Time unused;
   for (HeldWeight& held : held_) {
     if (held.weight->scattered) {
-      TRY_DO(take(held, true, communicator));
+      TRY_DO(take_rest(held, communicator));
       continue;
     }
     TRY_DO(device_.zero(held.sum.buffer.data(), held.sum.buffer.size()));

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <array>
-#include <deque>
 #include <functional>
 #include <map>
 #include <string>
@@ -42,13 +41,14 @@ Values initial_values(std::uint64_t seed);
 /// rounds: first to its own type, then to the storage's.
 Result<void> fill_storage(Device& device, const models::Parameter& parameter,
                           State state, const Values& values, const Storage& to);
-/// Gradients on their way to sums that are kept here. They are added in an
-/// order that the schedule alone decides, so that every run has the same bits;
-/// what comes before its turn waits.
+
+/// Gradients on their way to sums that are kept here. This rank's own are added
+/// as they are made; the others' apart, in an order that the schedule alone
+/// decides, so that every run has the same bits.
 struct Arrivals {
   std::vector<int> expected;  ///< in a step, by peer of `Sharing::takes`
   std::vector<int> taken;
-  std::deque<Buffer> own;  ///< this rank's that wait
+  OwnedStorage others;  ///< their sum, while a step runs
 };
 
 /// A parameter of which this rank holds something.
@@ -133,7 +133,13 @@ class Weights {
                            Communicator& communicator);
   Result<void> send_gradients(HeldWeight& held, const Storage& gradient,
                               Communicator& communicator);
+  std::size_t own_giver(const HeldWeight& held) const;
+  Result<void> add_boxes(const Peer& peer, const Buffer& packed,
+                         const Storage& to);
   Result<void> take(HeldWeight& held, bool waits, Communicator& communicator);
+  Result<bool> take_one(HeldWeight& held, std::size_t giver, bool waits,
+                        Communicator& communicator);
+  Result<void> take_rest(HeldWeight& held, Communicator& communicator);
 
   const Program& program_;
   RankId rank_;
