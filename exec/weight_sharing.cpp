@@ -227,14 +227,16 @@ Result<bool> Weights::take_one(HeldWeight& held, std::size_t giver, bool waits,
 
 Result<void> Weights::take_rest(HeldWeight& held, Communicator& communicator) {
   Arrivals& arrivals = held.arrivals;
-  TRY_DO(take(held, true, communicator));
-  if (arrivals.taken != arrivals.expected) {
+  const std::size_t own = own_giver(held);
+  if (own < arrivals.taken.size() &&
+      arrivals.taken[own] != arrivals.expected[own]) {
     return fail(
         Fault::input,
         fmt::format("gradients of {}: this rank has given fewer than the "
                     "schedule says",
                     held.weight->placement.parameter.name));
   }
+  TRY_DO(take(held, true, communicator));
   for (const Piece& piece : arrivals.others.storage.pieces) {
     TRY_DO(write(device_, held.sum.storage, piece.box, piece.data, true));
   }

@@ -34,6 +34,17 @@ class Emulate(CliTest):
         self.assertEqual(answer["virtual_step_time_s"],
                          answer["uncontended_step_time_s"])
 
+    def test_weights_in_shards(self):
+        held = []
+        for zero in ("0", "3"):
+            answer = self.emulate("fasop-a100-a10", "--set", "zero=" + zero,
+                                  "--verify", "--clock", "virtual",
+                                  "--steps", "2")
+            self.check_proof(answer)
+            self.assertTrue(answer["clock_agrees"])
+            held.append(answer["memory_between_steps_bytes"])
+        self.assertLess(held[1], held[0] / 2)
+
     def test_an_emulated_step_is_a_run(self):
         answer = self.emulate("fasop-a100-a10", "--clock", "virtual",
                               "--steps", "1")

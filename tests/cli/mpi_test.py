@@ -117,6 +117,13 @@ class Mpi(CliTest):
         self.assertTrue(answer["clock_agrees"])
         self.assertGreater(answer["virtual_step_time_s"], 0)
 
+    def test_shards_are_read_and_gradients_sent_inside_blocks(self):
+        for zero in (2, 3):
+            answer = self.check_same(5, {**UNEQUAL, "zero": zero}, "--verify",
+                                     "--clock", "virtual")
+            self.assertTrue(answer["verify"]["ok"])
+            self.assertTrue(answer["clock_agrees"])
+
     def test_unequal_pipelines_in_single_precision(self):
         self.check_same(5, UNEQUAL, "--precision", "fp32")
 
