@@ -58,8 +58,8 @@ class Cases:
 
 def add_shipped(cases):
     for path in sorted((ROOT / "examples").glob("*.json")):
-        if "1024" in path.stem:
-            continue  # bench/emulate_scale.sh
+        if "1024" in path.stem or path.stem == "hydraulis-case-study":
+            continue  # bench/emulate_scale.sh; phase by phase below
         cases.add("shipped", path.stem, path)
     for path in sorted((ROOT / "examples/elastic").glob("*.json")):
         cases.add("trace", path.stem, path)
@@ -114,7 +114,7 @@ def add_hydraulis(cases):
     if path.exists():
         for i in range(len(load(path)["strategies"])):
             cases.add("hydraulis", f"case_study phase {i}", path, "--from",
-                      "hydraulis", "--phase", f"strategy{i}")
+                      "hydraulis", "--phase", f"strategy {i}")
     path = cases.seeds / "hydraulis/paper_exp_configs.json"
     found = load(path)
     count = sum(len(found[k]["cases"])
