@@ -9,8 +9,8 @@
 namespace troupe::exec {
 namespace {
 
-/// Gradients and plans between a pair of ranks have names of their own.
-constexpr Tag kGift = Tag{6} << 36;
+/// Names gradients between a pair of ranks; plans do not use this bit.
+constexpr Tag kGift = Tag{1} << 35;
 
 /// Adds the rows of `part` inside a packed array of `whole`.
 void add_strips(const Box& whole, const Box& part, std::int64_t base,

@@ -38,11 +38,28 @@ inline models::Model small_model(bool gpt = false) {
   return m;
 }
 
+/// For ScheduleKind::custom: all forwards, all input gradients, all weight
+/// gradients.
+inline schedule::Orders orders_of(const strategy::Strategy& s) {
+  using schedule::TaskKind;
+  schedule::Orders out;
+  if (s.schedule != strategy::ScheduleKind::custom) return out;
+  for (const strategy::Pipeline& p : s.phases[0].pipelines) {
+    std::vector<schedule::Slot> slots;
+    for (const TaskKind kind : {TaskKind::forward, TaskKind::backward_input,
+                                TaskKind::backward_weight}) {
+      for (int m = 0; m < p.micro_batches; ++m) slots.push_back({kind, 0, m});
+    }
+    out.emplace_back(p.stages.size(), slots);
+  }
+  return out;
+}
+
 inline Result<exec::Program> program_of(const strategy::Strategy& s,
                                         const models::Model& model) {
   const clusters::Cluster cluster = base::cluster_of(kCluster);
   TRY(schedule::Schedule lowered,
-      schedule::lower(s, s.phases[0], model, cluster));
+      schedule::lower(s, s.phases[0], model, cluster, orders_of(s)));
   return exec::make_program(
       std::move(lowered), schedule::placements(s, s.phases[0], model), cluster);
 }

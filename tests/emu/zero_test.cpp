@@ -100,6 +100,21 @@ TEST(Zero, RecomputationEqualsOneDevice) {
   }
 }
 
+/// Weight gradients as tasks of their own; those of norms come with the input
+/// gradients.
+TEST(Zero, SplitBackwardsEqualOneDevice) {
+  for (const Zero zero : {Zero::none, Zero::two, Zero::three}) {
+    for (const auto mode :
+         {strategy::Recompute::none, strategy::Recompute::full}) {
+      const auto model = small_model();
+      auto s = small(model, {.dp = 2, .tp = 2, .pp = 2}, zero);
+      s.schedule = strategy::ScheduleKind::custom;
+      s.recompute.mode = mode;
+      expect_equal({s}, model);
+    }
+  }
+}
+
 TEST(Zero, TiedTablesOfBothEndsEqualOneDevice) {
   const auto model = small_model(true);
   for (const Zero zero : {Zero::two, Zero::three}) {
