@@ -261,9 +261,9 @@ Result<void> perform(const Move& move, const Ends& ends, DeviceId self,
   return {};
 }
 
-/// Of moves that carry a state.
+/// Of moves that carry a state; 8 is the bit of `Weights::gather`.
 int kind_of(State state, bool to_peers) {
-  return (to_peers ? 6 : 3) + static_cast<int>(state);
+  return (to_peers ? 9 : 3) + static_cast<int>(state);
 }
 
 }  // namespace
