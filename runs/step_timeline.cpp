@@ -214,9 +214,11 @@ void Builder::add_part(const StepPart& part) {
   // The norm is of all gradients, so every update waits for all of them.
   for (const TaskId update : tasks.updates) {
     for (const auto& [device, brought] : gradients_at_) wait(update, brought);
-    if (part.doing != Doing::update || parts_.empty()) continue;
-    for (std::size_t h = 0; h < parts_.back().stages.size(); ++h) {
-      wait(update, before_gradients(parts_.back(), static_cast<int>(h)));
+    // Also for those that stayed where they were summed.
+    for (const PartTasks& before : parts_) {
+      for (std::size_t h = 0; h < before.stages.size(); ++h) {
+        wait(update, before_gradients(before, static_cast<int>(h)));
+      }
     }
   }
   auto& mine = out_.parts.emplace_back();
