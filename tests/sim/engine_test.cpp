@@ -263,7 +263,9 @@ RC_GTEST_PROP(Fold, ChangesNoTime, ()) {
 
 TEST(Fold, SimulatesEqualPipelinesOnce) {
   const auto model = test::tiny_model();
-  const Stage s(test::strategy_of(model, {.dp = 4, .tp = 8, .pp = 4}), model);
+  const Stage s(
+      test::strategy_of(model, {.dp = 4, .tp = 8, .pp = 4, .micro_batches = 8}),
+      model);
   const auto folded = perform(s.schedule, *s.prices, s.activities,
                               s.network->links(), nullptr, true);
   ASSERT_TRUE(folded.has_value());
