@@ -8,7 +8,8 @@ namespace {
 constexpr const std::optional<CachedPlan> PhaseSwitch::* kParts[] = {
     &PhaseSwitch::parameters, &PhaseSwitch::gradients, &PhaseSwitch::states};
 
-/// The tensors of states: each parameter's master and its two moments.
+}  // namespace
+
 std::vector<TensorChange> state_changes(const strategy::Layouts& from,
                                         const strategy::Layouts& to,
                                         const models::Model& model) {
@@ -23,8 +24,6 @@ std::vector<TensorChange> state_changes(const strategy::Layouts& from,
   }
   return out;
 }
-
-}  // namespace
 
 Time PhaseSwitch::predicted() const {
   Time sum;

@@ -39,6 +39,12 @@ struct PhaseSwitch {
   Bytes peak() const;  ///< of the fullest bucket
 };
 
+/// Optimizer states between two phases' layouts, perhaps of two strategies:
+/// each parameter's fp32 master and its two moments.
+std::vector<TensorChange> state_changes(const strategy::Layouts& from,
+                                        const strategy::Layouts& to,
+                                        const models::Model& model);
+
 /// The order in which a step runs `phases`: as listed, then the first again,
 /// which also updates. (HotSPa lists the strategy of the longest sequences
 /// first, then the others from the shortest up.)

@@ -1,7 +1,6 @@
 #include "runs/step.h"
 
 #include <algorithm>
-#include <array>
 #include <limits>
 #include <map>
 #include <set>
@@ -15,16 +14,29 @@ namespace {
 
 using schedule::TaskId;
 
-StepPart part_of(const schedule::Schedule& schedule, Doing doing,
-                 const clusters::Cluster& cluster, const sim::Network& network,
-                 const profiles::CostModel& costs, Time host_per_operator) {
-  const sim::PriceList prices(schedule, cluster, network, costs,
-                              host_per_operator);
-  StepPart part{&schedule, std::vector<Time>(schedule.tasks.size()),
-                sim::activities_of(schedule, network), doing};
+/// What the parts of a step are priced with.
+struct Pricing {
+  const clusters::Cluster& cluster;
+  const sim::Network& network;
+  const profiles::CostModel& costs;
+  const StepOptions& options;
+};
+
+StepPart part_of(const schedule::Schedule& schedule, std::size_t phase,
+                 Doing doing, const Pricing& by) {
+  sim::PriceList prices(schedule, by.cluster, by.network, by.costs,
+                        by.options.host_per_operator);
+  StepPart part{&schedule, phase, std::vector<Time>(schedule.tasks.size()),
+                sim::activities_of(schedule, by.network), doing};
+  const schedule::Disturbance* const disturbance = by.options.disturbance;
+  const auto number = static_cast<std::int32_t>(phase);
+  sim::OperatorDetail detail(schedule, prices, {}, 0, {disturbance, number});
+  if (disturbance) sim::disturb(part.activities, *disturbance, number);
   for (std::size_t t = 0; t < schedule.tasks.size(); ++t) {
     if (!schedule::computes(schedule.tasks[t].kind)) continue;
-    part.durations[t] = prices.of(make_id<TaskId>(t)).time;
+    const auto id = make_id<TaskId>(t);
+    part.durations[t] =
+        disturbance ? detail.perform(id, {}) : prices.of(id).time;
   }
   return part;
 }
@@ -47,17 +59,17 @@ struct Performed {
 
 class Stepper {
  public:
-  Stepper(std::span<const StepPart> parts,
-          std::span<const reshard::PhaseSwitch> switches,
-          const clusters::Cluster& cluster, const sim::Network& network)
-      : parts_(parts),
-        switches_(switches),
+  Stepper(const StepGraph& graph, const clusters::Cluster& cluster,
+          const sim::Network& network, const schedule::Disturbance* disturbance)
+      : graph_(graph),
         cluster_(cluster),
-        network_(network) {}
+        network_(network),
+        disturbance_(disturbance) {}
 
   Result<Performed> perform(Waiting waiting) const {
     if (interrupted()) return fail(Fault::interrupted, "interrupted");
-    Performed out{step_timeline(parts_, switches_, cluster_, network_, waiting),
+    Performed out{step_timeline(graph_.parts, graph_.switches, cluster_,
+                                network_, {waiting, disturbance_}),
                   {}};
     TRY(out.run,
         sim::perform_timed(out.timeline.schedule, out.timeline.durations,
@@ -65,11 +77,20 @@ class Stepper {
     return out;
   }
 
+  /// The step's length, with every communication alone on its links.
+  Result<Time> uncontended(const Performed& done) const {
+    TRY(const sim::Run run,
+        sim::perform_timed(done.timeline.schedule, done.timeline.durations,
+                           sim::uncontended(done.timeline.activities),
+                           network_.links()));
+    return run.step;
+  }
+
  private:
-  std::span<const StepPart> parts_;
-  std::span<const reshard::PhaseSwitch> switches_;
+  const StepGraph& graph_;
   const clusters::Cluster& cluster_;
   const sim::Network& network_;
+  const schedule::Disturbance* disturbance_;
 };
 
 /// Apart, everything has the clock to itself: what ends last before it is
@@ -186,14 +207,13 @@ std::vector<StepSlice> slices_of(const Performed& done) {
   return out;
 }
 
-/// Performs parts with switches before them; `phases` says whose they are.
-Result<StepTimes> perform_parts(const strategy::Plan& plan,
-                                std::span<const StepPart> parts,
-                                std::span<const std::size_t> phases,
-                                std::vector<reshard::PhaseSwitch> switches,
+/// Performs parts with switches before them.
+Result<StepTimes> perform_graph(const strategy::Plan& plan, StepGraph graph,
                                 const sim::Network& network,
                                 const StepOptions& options) {
-  const Stepper stepper(parts, switches, plan.cluster, network);
+  const Stepper stepper(graph, plan.cluster, network, options.disturbance);
+  const std::vector<StepPart>& parts = graph.parts;
+  std::vector<reshard::PhaseSwitch>& switches = graph.switches;
   TRY(const Performed apart, stepper.perform(Waiting::apart));
   // Without switches there is nothing to wait for in another way.
   const bool alone = switches.empty();
@@ -204,12 +224,13 @@ Result<StepTimes> perform_parts(const strategy::Plan& plan,
   StepTimes out;
   out.apart = apart.run.step;
   out.without = without.run.step;
+  TRY(out.uncontended, stepper.uncontended(overlapped));
   out.overlapped = overlapped.run.step <= apart.run.step;
   const Performed& chosen = out.overlapped ? overlapped : apart;
   out.step = chosen.run.step;
   for (std::size_t k = 0; k < parts.size(); ++k) {
-    out.phases.push_back({phases[k],
-                          plan.strategy.phases[phases[k]].name,
+    out.phases.push_back({parts[k].phase,
+                          plan.strategy.phases[parts[k].phase].name,
                           parts[k].doing,
                           parts[k].schedule->tokens,
                           window_of(chosen.run, chosen.timeline.parts[k]),
@@ -232,25 +253,50 @@ Result<StepTimes> perform_parts(const strategy::Plan& plan,
 
 }  // namespace
 
+Result<StepGraph> step_graph(const strategy::Plan& plan,
+                             std::span<const std::size_t> order,
+                             std::span<const schedule::Schedule> schedules,
+                             const sim::Network& network,
+                             const profiles::CostModel& costs,
+                             const StepOptions& options) {
+  check(!order.empty() && order.size() == schedules.size(),
+        "a schedule for each phase");
+  std::vector<std::size_t> listed{order.back()};
+  listed.insert(listed.end(), order.begin(), order.end() - 1);
+  StepGraph out;
+  TRY(out.switches, reshard::phase_switches(plan, listed, options.switching));
+  const Pricing by{plan.cluster, network, costs, options};
+  for (std::size_t k = 0; k < order.size(); ++k) {
+    const Doing doing = k + 1 == order.size() ? Doing::all : Doing::gradients;
+    out.parts.push_back(part_of(schedules[k], order[k], doing, by));
+  }
+  return out;
+}
+
+Result<StepGraph> bridged_graph(const strategy::Plan& plan, std::size_t states,
+                                std::size_t phase,
+                                const schedule::Schedule& states_schedule,
+                                const schedule::Schedule& schedule,
+                                const sim::Network& network,
+                                const profiles::CostModel& costs,
+                                const StepOptions& options) {
+  StepGraph out;
+  TRY(out.switches, reshard::bridges(plan, states, phase, options.switching));
+  const Pricing by{plan.cluster, network, costs, options};
+  out.parts.push_back(part_of(schedule, phase, Doing::gradients, by));
+  out.parts.push_back(part_of(states_schedule, states, Doing::update, by));
+  return out;
+}
+
 Result<StepTimes> perform_step(const strategy::Plan& plan,
                                std::span<const std::size_t> order,
                                std::span<const schedule::Schedule> schedules,
                                const profiles::CostModel& costs,
                                const StepOptions& options) {
-  check(!order.empty() && order.size() == schedules.size(),
-        "a schedule for each phase");
   const sim::Network network(plan.cluster, costs);
-  std::vector<std::size_t> listed{order.back()};
-  listed.insert(listed.end(), order.begin(), order.end() - 1);
-  TRY(auto switches, reshard::phase_switches(plan, listed, options.switching));
-  std::vector<StepPart> parts;
-  for (std::size_t k = 0; k < order.size(); ++k) {
-    const Doing doing = k + 1 == order.size() ? Doing::all : Doing::gradients;
-    parts.push_back(part_of(schedules[k], doing, plan.cluster, network, costs,
-                            options.host_per_operator));
-  }
-  return perform_parts(plan, parts, order, std::move(switches), network,
-                       options);
+  TRY(StepGraph graph,
+      step_graph(plan, order, schedules, network, costs, options));
+  return perform_graph(plan, std::move(graph), network, options);
 }
 
 Result<StepTimes> perform_bridged_step(
@@ -259,15 +305,9 @@ Result<StepTimes> perform_bridged_step(
     const schedule::Schedule& schedule, const profiles::CostModel& costs,
     const StepOptions& options) {
   const sim::Network network(plan.cluster, costs);
-  TRY(auto bridges, reshard::bridges(plan, states, phase, options.switching));
-  std::vector<StepPart> parts;
-  parts.push_back(part_of(schedule, Doing::gradients, plan.cluster, network,
-                          costs, options.host_per_operator));
-  parts.push_back(part_of(states_schedule, Doing::update, plan.cluster, network,
-                          costs, options.host_per_operator));
-  const std::array<std::size_t, 2> phases{phase, states};
-  return perform_parts(plan, parts, phases, std::move(bridges), network,
-                       options);
+  TRY(StepGraph graph, bridged_graph(plan, states, phase, states_schedule,
+                                     schedule, network, costs, options));
+  return perform_graph(plan, std::move(graph), network, options);
 }
 
 }  // namespace troupe::runs

@@ -23,6 +23,14 @@ struct StepOptions {
   /// as HotSPa keeps them; else ZeRO shares out both. Counts for memory only.
   bool whole_masters = false;
   bool slices = false;  ///< whether StepTimes::slices is wanted
+  /// Noise and slow devices, or null.
+  const schedule::Disturbance* disturbance = nullptr;
+};
+
+/// A step put together, not yet performed.
+struct StepGraph {
+  std::vector<StepPart> parts;
+  std::vector<reshard::PhaseSwitch> switches;  ///< each before its part
 };
 
 /// From the first start to the last end.
@@ -67,7 +75,8 @@ struct StepTimes {
   bool overlapped = true;
   /// With switches apart: the sum of all `by_itself`, to the last tick.
   Time apart;
-  Time without;  ///< were switches instantaneous
+  Time without;      ///< were switches instantaneous
+  Time uncontended;  ///< overlapped, every communication alone on its links
   /// Of the step; negative only where instantaneous switches would make
   /// computation meet more traffic.
   Time in_switches() const { return step - without; }
@@ -83,6 +92,17 @@ struct StepTimes {
   /// By device; those of one kind on one device do not overlap.
   std::vector<StepSlice> slices;
 };
+
+/// The step of `perform_step`, and of `perform_bridged_step`.
+[[nodiscard]] Result<StepGraph> step_graph(
+    const strategy::Plan& plan, std::span<const std::size_t> order,
+    std::span<const schedule::Schedule> schedules, const sim::Network& network,
+    const profiles::CostModel& costs, const StepOptions& options = {});
+[[nodiscard]] Result<StepGraph> bridged_graph(
+    const strategy::Plan& plan, std::size_t states, std::size_t phase,
+    const schedule::Schedule& states_schedule,
+    const schedule::Schedule& schedule, const sim::Network& network,
+    const profiles::CostModel& costs, const StepOptions& options = {});
 
 /// Performs one step that runs `order` (phases of the plan's strategy, the
 /// one with the optimizer states last).

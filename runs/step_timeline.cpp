@@ -51,12 +51,16 @@ struct Batch {
 class Builder {
  public:
   Builder(const clusters::Cluster& cluster, const sim::Network& network,
-          Waiting waiting)
-      : cluster_(cluster), network_(network), waiting_(waiting) {}
+          const TimelineOptions& options)
+      : cluster_(cluster),
+        network_(network),
+        waiting_(options.waiting),
+        disturbance_(options.disturbance) {}
 
   void add_part(const StepPart& part);
   /// The switch that comes before `next`, which is added afterwards.
-  void add_switch(const reshard::PhaseSwitch& change, const StepPart& next);
+  void add_switch(const reshard::PhaseSwitch& change,
+                  const schedule::Schedule& next);
   StepTimeline take();
 
  private:
@@ -83,6 +87,8 @@ class Builder {
   const clusters::Cluster& cluster_;
   const sim::Network& network_;
   Waiting waiting_;
+  const schedule::Disturbance* disturbance_;
+  std::int64_t batches_ = 0;  ///< of the switch
   StepTimeline out_;
   std::set<std::pair<TaskId, TaskId>> waits_;
   std::vector<PartTasks> parts_;
@@ -226,6 +232,7 @@ void Builder::add_part(const StepPart& part) {
     if (id) mine.push_back(id);
   }
   append(section_, mine);
+  out_.tasks_of.push_back(now);
   parts_.push_back(std::move(tasks));
 }
 
@@ -262,6 +269,13 @@ TaskId Builder::add_batch(const std::vector<sim::Network::Message>& messages) {
       activity.latency += longest;
     }
     activity.latency += reshard::kStart;
+  }
+  if (disturbance_ != nullptr) {
+    activity = sim::disturbed(
+        std::move(activity),
+        schedule::message_factor(
+            *disturbance_, schedule::Together::switching,
+            static_cast<std::int64_t>(out_.switches.size()), batches_++));
   }
   out_.activities.syncs.push_back(std::move(activity));
   return add(task, {});
@@ -347,20 +361,21 @@ void Builder::add_plan(const reshard::SwitchPlan& plan, bool gradients) {
 }
 
 void Builder::add_switch(const reshard::PhaseSwitch& change,
-                         const StepPart& next) {
+                         const schedule::Schedule& next) {
   out_.switches.emplace_back();
   out_.batches.emplace_back();
+  batches_ = 0;
   if (waiting_ == Waiting::apart) barrier_ = add_barrier(section_);
   section_.clear();
   parameters_for_.clear();
   arriving_.clear();
   next_stage_.clear();
-  const schedule::Schedule& s = *next.schedule;
-  for (const schedule::Rank& rank : s.ranks) {
+  for (const schedule::Rank& rank : next.ranks) {
     next_stage_[rank.device] = rank.stage.v;
   }
   if (change.parameters) add_plan(change.parameters->plan, false);
   if (change.gradients) add_plan(change.gradients->plan, true);
+  if (change.states) add_plan(change.states->plan, false);
   for (auto& [device, tasks] : arriving_) {
     Tasks& at = gradients_at_[device];
     at.insert(at.end(), tasks.begin(), tasks.end());
@@ -387,12 +402,25 @@ StepTimeline Builder::take() {
 StepTimeline step_timeline(std::span<const StepPart> parts,
                            std::span<const reshard::PhaseSwitch> switches,
                            const clusters::Cluster& cluster,
-                           const sim::Network& network, Waiting waiting) {
-  Builder builder(cluster, network, waiting);
+                           const sim::Network& network,
+                           const TimelineOptions& options) {
+  Builder builder(cluster, network, options);
   for (std::size_t k = 0; k < parts.size(); ++k) {
-    if (k < switches.size()) builder.add_switch(switches[k], parts[k]);
+    if (k < switches.size())
+      builder.add_switch(switches[k], *parts[k].schedule);
     builder.add_part(parts[k]);
   }
   return builder.take();
 }
+
+StepTimeline switch_timeline(const reshard::PhaseSwitch& change,
+                             const schedule::Schedule& next,
+                             const clusters::Cluster& cluster,
+                             const sim::Network& network,
+                             const TimelineOptions& options) {
+  Builder builder(cluster, network, options);
+  builder.add_switch(change, next);
+  return builder.take();
+}
+
 }  // namespace troupe::runs

@@ -21,6 +21,7 @@ enum class Doing : std::uint8_t {
 /// One phase as it is performed within a step.
 struct StepPart {
   const schedule::Schedule* schedule = nullptr;
+  std::size_t phase = 0;        ///< of the strategy
   std::vector<Time> durations;  ///< of compute tasks, by task
   sim::Activities activities;
   Doing doing = Doing::gradients;
@@ -43,7 +44,9 @@ struct StepTimeline {
   schedule::Schedule schedule;  ///< tasks, orders and dependencies only
   std::vector<Time> durations;
   sim::Activities activities;
-  std::vector<std::vector<schedule::TaskId>> parts;     ///< by part
+  std::vector<std::vector<schedule::TaskId>> parts;  ///< by part
+  /// By part and task of its schedule; no task where it is left out.
+  std::vector<std::vector<schedule::TaskId>> tasks_of;
   std::vector<std::vector<schedule::TaskId>> switches;  ///< by switch
   std::size_t buckets = 0;                              ///< of all switches
   std::vector<std::vector<clusters::DeviceId>> stages;  ///< devices, by StageId
@@ -53,6 +56,12 @@ struct StepTimeline {
     std::size_t bucket = 0;
   };
   std::vector<std::vector<Batch>> batches;  ///< in the order of `switches`
+};
+
+/// How a step's parts and switches are put together.
+struct TimelineOptions {
+  Waiting waiting = Waiting::overlapped;
+  const schedule::Disturbance* disturbance = nullptr;  ///< of switches
 };
 
 /// Puts parts and switches together: switch k comes before part k.
@@ -72,6 +81,14 @@ struct StepTimeline {
 StepTimeline step_timeline(std::span<const StepPart> parts,
                            std::span<const reshard::PhaseSwitch> switches,
                            const clusters::Cluster& cluster,
-                           const sim::Network& network, Waiting waiting);
+                           const sim::Network& network,
+                           const TimelineOptions& options);
+
+/// A switch by itself, between steps, before `next` runs: its states.
+StepTimeline switch_timeline(const reshard::PhaseSwitch& change,
+                             const schedule::Schedule& next,
+                             const clusters::Cluster& cluster,
+                             const sim::Network& network,
+                             const TimelineOptions& options);
 
 }  // namespace troupe::runs

@@ -59,13 +59,11 @@ class StageClock {
     for (const TaskId t : stage.order) {
       gap_before(t);
       const BodyPrice& price = prices_.of(t);
+      const Time took = run_.end[t.at()] - run_.start[t.at()];
       if (schedule_.tasks[t.at()].kind == TaskKind::optimizer) {
-        times_.optimizer += price.time;
+        times_.optimizer += took;
       } else {
-        times_.compute += price.parts.compute;
-        times_.tensor += price.parts.tensor;
-        times_.context += price.parts.context;
-        times_.data += price.parts.data;
+        add(parts_of(price, took));
       }
       now_ = run_.end[t.at()];
     }
@@ -76,6 +74,13 @@ class StageClock {
   }
 
  private:
+  void add(const Parts& parts) {
+    times_.compute += parts.compute;
+    times_.tensor += parts.tensor;
+    times_.context += parts.context;
+    times_.data += parts.data;
+  }
+
   void gap_before(TaskId id) {
     const Time start = run_.start[id.at()];
     if (start <= now_) return;
@@ -104,6 +109,17 @@ class StageClock {
 };
 
 }  // namespace
+
+Parts parts_of(const BodyPrice& price, Time took) {
+  Parts parts = price.parts;
+  if (took == price.time || price.time.v == 0) return parts;
+  const double factor = took / price.time;
+  for (Time* const part : {&parts.tensor, &parts.context, &parts.data}) {
+    *part = schedule::scaled(*part, factor);
+  }
+  parts.compute = took - parts.tensor - parts.context - parts.data;
+  return parts;
+}
 
 std::vector<StageTimes> stage_times(const Schedule& schedule,
                                     const PriceList& prices, const Run& run) {
@@ -150,8 +166,11 @@ ByProvenance critical_path_provenance(const Schedule& schedule,
     const Task& task = schedule.tasks[at.at()];
     if (schedule::computes(task.kind)) {
       const BodyPrice& price = prices.of(at);
+      const Time took = run.end[at.at()] - run.start[at.at()];
+      const double factor = price.time.v == 0 ? 1 : took / price.time;
       for (std::size_t p = 0; p < out.size(); ++p) {
-        out[p] += price.provenance[p];
+        out[p] += factor == 1 ? price.provenance[p]
+                              : schedule::scaled(price.provenance[p], factor);
       }
     } else {
       const auto& list = task.kind == TaskKind::transfer ? activities.transfers

@@ -22,6 +22,9 @@ struct StageTimes {
   }
 };
 
+/// The parts of a task that took `took`, perhaps not its price: they sum to it.
+Parts parts_of(const BodyPrice& price, Time took);
+
 /// By stage.
 std::vector<StageTimes> stage_times(const schedule::Schedule& schedule,
                                     const PriceList& prices, const Run& run);

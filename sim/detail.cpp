@@ -32,11 +32,13 @@ struct OperatorDetail::Lanes {
 OperatorDetail::OperatorDetail(const schedule::Schedule& schedule,
                                PriceList& prices,
                                std::vector<schedule::RankId> recorded,
-                               std::size_t most_records)
+                               std::size_t most_records, Disturbed disturbed)
     : schedule_(schedule),
       prices_(prices),
       recorded_(std::move(recorded)),
-      most_records_(most_records) {
+      most_records_(most_records),
+      disturbed_(disturbed) {
+  if (disturbed_.by != nullptr && disturbed_.by->none()) disturbed_ = {};
   std::map<std::vector<GroupKind>, std::size_t> kinds;
   for (std::size_t s = 0; s < schedule.stages.size(); ++s) {
     std::vector<GroupKind> key;
@@ -79,6 +81,41 @@ bool OperatorDetail::same_structure(const std::vector<Runs>& members) const {
   return true;
 }
 
+/// What an operator takes on a rank (a number within the stage).
+Time OperatorDetail::time_of(const Lanes& lanes, std::size_t i, std::size_t o,
+                             std::size_t rank) const {
+  const std::size_t member = rank / lanes.width;
+  const BlockPrice& block = *lanes.blocks[member][i];
+  const Time price = block.operators[o].time;
+  if (disturbed_.by == nullptr) return price;
+  const auto& ranks = lanes.stage->members[member];
+  const auto device = [&](std::size_t at) {
+    return schedule_.rank(ranks[at]).device;
+  };
+  return schedule::disturbed(*disturbed_.by,
+                             {disturbed_.phase, lanes.task, lanes.layers[i], o,
+                              device(rank % lanes.width), device(0)},
+                             block.block->operators[o], price);
+}
+
+/// Of a stage whose members have unequal blocks: all at once.
+Time OperatorDetail::disturbed_whole(TaskId id) const {
+  const Time price = prices_.of(id).time;
+  if (disturbed_.by == nullptr) return price;
+  const auto& task = schedule_.tasks[id.at()];
+  Time longest;
+  for (const auto& member : schedule_.stage(task.stage).members) {
+    for (const auto rank : member) {
+      const auto device = schedule_.rank(rank).device;
+      longest = std::max(longest, schedule::disturbed(*disturbed_.by,
+                                                      {disturbed_.phase, id, 0,
+                                                       0, device, device},
+                                                      Operator{}, price));
+    }
+  }
+  return longest;
+}
+
 void OperatorDetail::perform_operator(Lanes& lanes, std::size_t i,
                                       std::size_t o, std::vector<Time>& ends) {
   const Operator& op = lanes.blocks[0][i]->block->operators[o];
@@ -104,15 +141,18 @@ void OperatorDetail::perform_operator(Lanes& lanes, std::size_t i,
   }
   for (std::size_t m = 0; m < members; ++m) {
     Time* const own = end + m * lanes.width;
-    const Time takes = lanes.blocks[m][i]->operators[o].time;
+    const std::size_t first = m * lanes.width;
     if (op.communicates && op.scope == schedule::Scope::tensor) {
       Time last;
       for (std::size_t t = 0; t < lanes.width; ++t) {
         last.v = std::max(last.v, own[t].v);
       }
-      for (std::size_t t = 0; t < lanes.width; ++t) own[t] = last + takes;
+      last += time_of(lanes, i, o, first);
+      for (std::size_t t = 0; t < lanes.width; ++t) own[t] = last;
     } else {
-      for (std::size_t t = 0; t < lanes.width; ++t) own[t] += takes;
+      for (std::size_t t = 0; t < lanes.width; ++t) {
+        own[t] += time_of(lanes, i, o, first + t);
+      }
     }
   }
   for (std::size_t r = 0; r < count; ++r) free[r] = end[r];
@@ -149,7 +189,7 @@ Time OperatorDetail::perform(TaskId id, Time start) {
   const auto& stage = schedule_.stage(task.stage);
   if (!same_structure(members)) {
     operators_ += stage.ranks();
-    return prices_.of(id).time;
+    return disturbed_whole(id);
   }
   Lanes lanes;
   lanes.task = id;
@@ -209,7 +249,7 @@ void OperatorDetail::record(const Lanes& lanes, std::size_t i, std::size_t o,
     const Time end = lanes.start + ends[r];
     records_.push_back({rank, lanes.task, lanes.layers[i],
                         static_cast<std::uint16_t>(o), block.block,
-                        end - block.operators[o].time, end});
+                        end - time_of(lanes, i, o, r), end});
   }
 }
 

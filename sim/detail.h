@@ -7,6 +7,7 @@
 #include <string_view>
 #include <vector>
 
+#include "schedule/disturbance.h"
 #include "schedule/schedule.h"
 #include "sim/price.h"
 
@@ -22,13 +23,19 @@ struct OperatorRecord {
   Time start, end;
 };
 
+/// Deviations from the prices, for a phase of a strategy.
+struct Disturbed {
+  const schedule::Disturbance* by = nullptr;  ///< or nothing
+  std::int32_t phase = 0;
+};
+
 /// Performs tasks in detail; may keep records of some ranks.
 class OperatorDetail {
  public:
   /// Keeps at most `most_records` records, of ranks in `recorded` (sorted).
   OperatorDetail(const schedule::Schedule& schedule, PriceList& prices,
                  std::vector<schedule::RankId> recorded = {},
-                 std::size_t most_records = 0);
+                 std::size_t most_records = 0, Disturbed disturbed = {});
 
   /// Performs compute task `id` from `start`; returns what it takes.
   Time perform(schedule::TaskId id, Time start);
@@ -47,6 +54,9 @@ class OperatorDetail {
   void perform_block(Lanes& lanes, std::size_t i);
   void perform_operator(Lanes& lanes, std::size_t i, std::size_t op,
                         std::vector<Time>& ends);
+  Time time_of(const Lanes& lanes, std::size_t i, std::size_t op,
+               std::size_t rank) const;
+  Time disturbed_whole(schedule::TaskId id) const;
   void record(const Lanes& lanes, std::size_t i, std::size_t op,
               std::span<const Time> ends);
 
@@ -54,6 +64,7 @@ class OperatorDetail {
   PriceList& prices_;
   std::vector<schedule::RankId> recorded_;
   std::size_t most_records_;
+  Disturbed disturbed_;
   std::int64_t operators_ = 0;
   bool cut_ = false;
   std::vector<OperatorRecord> records_;

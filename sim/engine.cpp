@@ -209,6 +209,34 @@ Activities activities_of(const Schedule& schedule, const Network& network) {
   return out;
 }
 
+Activity disturbed(Activity activity, double factor) {
+  if (factor == 1) return activity;
+  activity.work = schedule::scaled(activity.work, factor);
+  activity.latency = schedule::scaled(activity.latency, factor);
+  return activity;
+}
+
+void disturb(Activities& activities, const schedule::Disturbance& disturbance,
+             std::int32_t phase) {
+  const auto apply = [&](std::vector<Activity>& list, schedule::Together kind) {
+    for (std::size_t i = 0; i < list.size(); ++i) {
+      list[i] =
+          disturbed(std::move(list[i]),
+                    schedule::message_factor(disturbance, kind, phase,
+                                             static_cast<std::int64_t>(i)));
+    }
+  };
+  apply(activities.transfers, schedule::Together::transfer);
+  apply(activities.syncs, schedule::Together::sync);
+}
+
+Activities uncontended(Activities activities) {
+  for (auto* const list : {&activities.transfers, &activities.syncs}) {
+    for (Activity& a : *list) a.shares.clear();
+  }
+  return activities;
+}
+
 Result<Run> perform(const Schedule& schedule, const PriceList& prices,
                     const Activities& activities, std::size_t links,
                     OperatorDetail* detail, bool folded) {

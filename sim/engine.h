@@ -28,6 +28,13 @@ struct Activities {
 };
 Activities activities_of(const schedule::Schedule& schedule,
                          const Network& network);
+/// Applies noise to each of a phase's activities, its work and its latency.
+void disturb(Activities& activities, const schedule::Disturbance& disturbance,
+             std::int32_t phase);
+/// The same of one activity.
+Activity disturbed(Activity activity, double factor);
+/// As if each had all links to itself.
+Activities uncontended(Activities activities);
 
 /// Performs the step.
 ///

@@ -146,7 +146,7 @@ Timeline perform(const Setting& s, Waiting waiting, std::int64_t limit = 0) {
   for (std::size_t k = 0; k < s.schedules.size(); ++k) {
     const sim::PriceList prices(s.schedules[k], s.plan.cluster, network,
                                 s.costs);
-    StepPart part{&s.schedules[k],
+    StepPart part{&s.schedules[k], s.order[k],
                   std::vector<Time>(s.schedules[k].tasks.size()),
                   sim::activities_of(s.schedules[k], network),
                   k + 1 == s.schedules.size() ? Doing::all : Doing::gradients};
@@ -158,7 +158,7 @@ Timeline perform(const Setting& s, Waiting waiting, std::int64_t limit = 0) {
     parts.push_back(std::move(part));
   }
   Timeline out{
-      step_timeline(parts, *switches, s.plan.cluster, network, waiting), {}};
+      step_timeline(parts, *switches, s.plan.cluster, network, {waiting}), {}};
   auto run = sim::perform_timed(out.timeline.schedule, out.timeline.durations,
                                 out.timeline.activities, network.links());
   EXPECT_TRUE(run.has_value()) << (run ? "" : run.error().message);
