@@ -172,11 +172,14 @@ Result<int> remove(const ResultsOptions& o) {
   return 0;
 }
 
+bool is_file(const std::string& what) {
+  return what.ends_with(".json") || what.find('/') != what.npos;
+}
+
 /// A run of the store by its id, or of a file that `--json` printed.
 Result<results::RunResult> find_run(const std::string& what,
                                     const std::string& database) {
-  const bool is_file = what.ends_with(".json") || what.find('/') != what.npos;
-  if (is_file) {
+  if (is_file(what)) {
     TRY(const Json json, read_json(what));
     return results::run_from_json(json, what);
   }
@@ -184,13 +187,28 @@ Result<results::RunResult> find_run(const std::string& what,
   return store.get(what);
 }
 
+/// Tasks and operators of both runs; null when one of them has none.
+Result<Json> compare_timelines(const ResultsOptions& o) {
+  if (is_file(o.id) || is_file(o.other)) return Json();
+  TRY(const results::Store store, open_store(o.results));
+  TRY(const auto a, store.timeline(o.id));
+  TRY(const auto b, store.timeline(o.other));
+  if (!a || !b) return Json();
+  return results::compare(*a, *b);
+}
+
 Result<int> compare(const ResultsOptions& o) {
   TRY(const results::RunResult a, find_run(o.id, o.results));
   TRY(const results::RunResult b, find_run(o.other, o.results));
+  TRY(const Json timelines, compare_timelines(o));
   if (o.json) {
-    say("{}\n", to_text(results::compare(a, b)));
+    Json out = results::compare(a, b);
+    if (!timelines.is_null()) out["timelines"] = timelines;
+    say("{}\n", to_text(out));
   } else {
-    say("{}\n", results::compare_table(a, b));
+    say("{}{}\n", results::compare_table(a, b),
+        timelines.is_null() ? std::string()
+                            : results::timeline_text(timelines));
   }
   return 0;
 }

@@ -172,7 +172,8 @@ std::string working_folder() {
 
 /// Inserts the run and its inputs; returns its number.
 std::int64_t insert(SQLite::Database& db, const RunResult& run,
-                    const std::string& created, const std::string& body) {
+                    const Timeline& timeline, const std::string& created,
+                    const std::string& body) {
   const auto finite = [](double v) { return std::isfinite(v) ? v : 0.0; };
   SQLite::Transaction transaction(db, SQLite::TransactionBehavior::IMMEDIATE);
   SQLite::Statement add(db, sql::kAdd);
@@ -188,6 +189,13 @@ std::int64_t insert(SQLite::Database& db, const RunResult& run,
     add_input.reset();
     SQLite::bind(add_input, number, valid_utf8(role), valid_utf8(hash));
     add_input.exec();
+  }
+  if (!timeline.events.empty()) {
+    const std::string bytes = packed(timeline);
+    SQLite::Statement add_timeline(db, sql::kAddTimeline);
+    add_timeline.bind(1, number);
+    add_timeline.bind(2, bytes.data(), static_cast<int>(bytes.size()));
+    add_timeline.exec();
   }
   transaction.commit();
   return number;
@@ -233,13 +241,13 @@ Result<Store> Store::open(const fs::path& path, const StoreOptions& options) {
   }
 }
 
-Result<std::string> Store::add(RunResult& run) {
+Result<std::string> Store::add(RunResult& run, const Timeline& timeline) {
   try {
     Json json = to_json(run);
     json["id"] = json["created"] = "";
     const std::string created = utc_now();
     const std::int64_t number =
-        insert(connection_->db, run, created, json.dump());
+        insert(connection_->db, run, timeline, created, json.dump());
     run.id = fmt::format("r{}", number);
     run.created = created;
     return run.id;
@@ -295,6 +303,19 @@ Result<RunResult> Store::get(const std::string& id) const {
     run.id = fmt::format("r{}", number);
     run.created = query.getColumn(0).getString();
     return run;
+  } catch (const SQLite::Exception& e) {
+    return fail(explain(e, connection_->path, connection_->busy_ms));
+  }
+}
+
+Result<std::optional<Timeline>> Store::timeline(const std::string& id) const {
+  try {
+    TRY(const std::int64_t number, number_of(id));
+    SQLite::Statement query(connection_->db, sql::kTimeline);
+    query.bind(1, number);
+    if (!query.executeStep()) return std::nullopt;
+    TRY(Timeline out, unpacked(query.getColumn(0).getString()));
+    return out;
   } catch (const SQLite::Exception& e) {
     return fail(explain(e, connection_->path, connection_->busy_ms));
   }

@@ -6,11 +6,13 @@
 #include <cstdint>
 #include <filesystem>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "base/result.h"
 #include "results/run.h"
+#include "results/timeline.h"
 
 namespace troupe::results {
 
@@ -53,12 +55,13 @@ class Store {
   Store& operator=(Store&&) noexcept;
   ~Store();
 
-  /// Keeps a run; sets its `id` ("r1", "r2", ... never used twice) and
-  /// `created`, and notes the working folder. Returns the id.
+  /// Keeps a run, with its timeline where there is one; sets its `id` ("r1",
+  /// "r2", ... never used twice) and `created`, and notes the working folder.
+  /// Returns the id.
   ///
   /// Errors: io, when the disk is full or the store locked; nothing is kept
   ///         then.
-  Result<std::string> add(RunResult& run);
+  Result<std::string> add(RunResult& run, const Timeline& timeline = {});
 
   /// Newest first.
   Result<std::vector<StoredRun>> list(const RunFilter& filter = {}) const;
@@ -67,6 +70,11 @@ class Store {
   ///
   /// Errors: input, when there is none.
   Result<RunResult> get(const std::string& id) const;
+
+  /// The timeline of a run; nothing when none was kept.
+  ///
+  /// Errors: input, when there is no such run; io, when it is damaged.
+  Result<std::optional<Timeline>> timeline(const std::string& id) const;
 
   /// The folder in which a run was kept, where relative paths of its command
   /// begin; empty when it is not known.

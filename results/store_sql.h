@@ -12,7 +12,7 @@ inline constexpr int kApplication = 0x54525052;
 
 /// Entry i brings a store from user_version i to i + 1. `body` is the JSON of
 /// FORMAT.md without id and created; the other columns repeat what lists show.
-inline constexpr std::array<std::string_view, 3> kMigrations{
+inline constexpr std::array<std::string_view, 4> kMigrations{
     R"sql(
 CREATE TABLE runs (
   number        INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -45,6 +45,13 @@ INSERT INTO run_inputs
     // Where relative paths of the run's command begin; not known of old runs.
     R"sql(
 ALTER TABLE runs ADD COLUMN folder TEXT NOT NULL DEFAULT '';
+)sql",
+    // Tasks and operators, as results/timeline.h packs them.
+    R"sql(
+CREATE TABLE timelines (
+  run  INTEGER PRIMARY KEY REFERENCES runs (number) ON DELETE CASCADE,
+  body BLOB    NOT NULL
+) STRICT;
 )sql"};
 
 inline constexpr const char* kHasTables = "SELECT count(*) FROM sqlite_schema";
@@ -77,6 +84,10 @@ inline constexpr const char* kGet =
     "SELECT created, body FROM runs WHERE number = ?";
 inline constexpr const char* kFolder =
     "SELECT folder FROM runs WHERE number = ?";
+inline constexpr const char* kAddTimeline =
+    "INSERT INTO timelines (run, body) VALUES (?, ?)";
+inline constexpr const char* kTimeline =
+    "SELECT body FROM timelines WHERE run = ?";
 inline constexpr const char* kLast = "SELECT max(number) FROM runs";
 inline constexpr const char* kRemove = "DELETE FROM runs WHERE number = ?";
 

@@ -162,7 +162,7 @@ TEST(RunStore, RefusesANewerVersion) {
   SQLite::Database(folder.file("runs.db"), SQLite::OPEN_READWRITE)
       .exec("PRAGMA user_version = 99");
   EXPECT_THAT(message_of(Store::open(folder.file("runs.db"))),
-              HasSubstr("has version 99, this program knows up to 3"));
+              HasSubstr("has version 99, this program knows up to 4"));
 }
 
 // Pages in the middle overwritten with noise: every answer is an error or a
@@ -231,7 +231,7 @@ TEST(RunStore, MigratesAnOlderStoreWithItsRuns) {
   EXPECT_EQ(found->front().id, "r1");
   EXPECT_EQ(store.get("r1")->stages, run.stages);
   SQLite::Database db(folder.file("runs.db"));
-  EXPECT_EQ(db.execAndGet("PRAGMA user_version").getInt(), 3);
+  EXPECT_EQ(db.execAndGet("PRAGMA user_version").getInt(), 4);
   EXPECT_EQ(store.folder("r1").value(), "");
 }
 
