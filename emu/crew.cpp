@@ -6,6 +6,7 @@
 #include <boost/context/fixedsize_stack.hpp>
 #include <condition_variable>
 #include <deque>
+#include <map>
 #include <mutex>
 #include <thread>
 #include <vector>
@@ -16,6 +17,7 @@ namespace troupe::emu {
 namespace {
 
 namespace context = boost::context;
+using Clock = std::chrono::steady_clock;
 
 /// Matrix products keep blocks of operands on the stack.
 constexpr std::size_t kStack = 512U << 10;
@@ -38,7 +40,8 @@ thread_local Fibre* current = nullptr;
 struct Crew::State {
   State(int count, int thread_count)
       : fibres(static_cast<std::size_t>(count)),
-        ready(static_cast<std::size_t>(thread_count)) {
+        ready(static_cast<std::size_t>(thread_count)),
+        sleepers(static_cast<std::size_t>(thread_count)) {
     for (int i = 0; i < count; ++i) {
       fibres[static_cast<std::size_t>(i)].number = i;
       fibres[static_cast<std::size_t>(i)].thread =
@@ -54,21 +57,56 @@ struct Crew::State {
     wake.notify_all();
   }
 
+  void unpark(int fibre) {
+    Fibre& f = fibres[static_cast<std::size_t>(fibre)];
+    for (;;) {
+      Turn turn = f.turn.load();
+      if (turn == Turn::notified) return;
+      if (turn == Turn::running &&
+          f.turn.compare_exchange_weak(turn, Turn::notified)) {
+        return;
+      }
+      if (turn == Turn::parked &&
+          f.turn.compare_exchange_weak(turn, Turn::running)) {
+        return make_ready(f);
+      }
+    }
+  }
+
+  /// Makes a fibre ready whose time has come.
+  bool wake_sleeper(int thread, std::unique_lock<std::mutex>& lock) {
+    auto& own = sleepers[static_cast<std::size_t>(thread)];
+    if (own.empty() || own.begin()->first > Clock::now()) return false;
+    const int fibre = own.begin()->second;
+    own.erase(own.begin());
+    lock.unlock();
+    unpark(fibre);
+    lock.lock();
+    return true;
+  }
+
   /// The next fibre of a thread, or null when all have ended.
   Fibre* next(int thread, const std::function<void()>& stuck) {
     auto& mine = ready[static_cast<std::size_t>(thread)];
     std::unique_lock lock(mutex);
     ++idle;
     while (mine.empty() && living > 0) {
-      const bool none = std::ranges::all_of(
-          ready, [](const std::deque<Fibre*>& q) { return q.empty(); });
+      if (wake_sleeper(thread, lock)) continue;
+      const auto empty = [](const auto& list) { return list.empty(); };
+      const bool none = std::ranges::all_of(ready, empty) &&
+                        std::ranges::all_of(sleepers, empty);
       if (none && idle == static_cast<int>(ready.size())) {
         lock.unlock();
         stuck();
         lock.lock();
         continue;
       }
-      wake.wait(lock);
+      const auto& own = sleepers[static_cast<std::size_t>(thread)];
+      if (own.empty()) {
+        wake.wait(lock);
+      } else {
+        wake.wait_until(lock, own.begin()->first);
+      }
     }
     --idle;
     if (mine.empty()) return nullptr;
@@ -101,7 +139,8 @@ struct Crew::State {
   std::vector<Fibre> fibres;
   std::mutex mutex;
   std::condition_variable wake;
-  std::vector<std::deque<Fibre*>> ready;  ///< by thread
+  std::vector<std::deque<Fibre*>> ready;                        ///< by thread
+  std::vector<std::multimap<Clock::time_point, int>> sleepers;  ///< by thread
   int idle = 0;
   int living = 0;
 };
@@ -142,20 +181,17 @@ void Crew::park() {
   self->worker = std::move(self->worker).resume();
 }
 
-void Crew::unpark(int fibre) {
-  Fibre& f = state_->fibres[static_cast<std::size_t>(fibre)];
-  for (;;) {
-    Turn turn = f.turn.load();
-    if (turn == Turn::notified) return;
-    if (turn == Turn::running &&
-        f.turn.compare_exchange_weak(turn, Turn::notified)) {
-      return;
-    }
-    if (turn == Turn::parked &&
-        f.turn.compare_exchange_weak(turn, Turn::running)) {
-      return state_->make_ready(f);
-    }
+void Crew::park_until(std::chrono::steady_clock::time_point at) {
+  Fibre* const self = current;
+  check(self != nullptr, "parked outside of a fibre");
+  {
+    const std::scoped_lock lock(state_->mutex);
+    state_->sleepers[static_cast<std::size_t>(self->thread)].emplace(
+        at, self->number);
   }
+  park();
 }
+
+void Crew::unpark(int fibre) { state_->unpark(fibre); }
 
 }  // namespace troupe::emu

@@ -1,6 +1,7 @@
 // Many fibres on a few threads: what ranks of one process run on.
 #pragma once
 
+#include <chrono>
 #include <functional>
 #include <memory>
 
@@ -28,6 +29,9 @@ class Crew {
   void park();
   /// From any thread.
   void unpark(int fibre);
+  /// As `park`, but ends by itself at `at`. The fibre's thread runs others
+  /// meanwhile, and sleeps while none can run.
+  void park_until(std::chrono::steady_clock::time_point at);
 
  private:
   struct State;

@@ -26,6 +26,13 @@ struct Shared {
   std::set<std::int64_t> whole;  ///< under MPI: with all processes' parts
 };
 
+/// Number of the run's last step, from 0.
+std::int64_t last_step(std::span<const Segment> segments,
+                       const EmulationOptions& options) {
+  const std::vector<std::int64_t> before = steps_before(segments);
+  return options.first_step + (before.empty() ? -1 : before.back());
+}
+
 /// Whatever is not replaced before it is used shows.
 double not_there(const models::Parameter&, exec::State, std::int64_t) {
   return std::numeric_limits<double>::quiet_NaN();
@@ -35,13 +42,12 @@ double not_there(const models::Parameter&, exec::State, std::int64_t) {
 class OneDevice {
  public:
   OneDevice(std::span<const Segment> segments, exec::Communicator& world,
-            const exec::RankOf& rank_of, const EmulationOptions& options,
-            const exec::Prices* prices)
+            const exec::RankOf& rank_of, const EmulationOptions& options)
       : segments_(segments),
         world_(world),
         rank_of_(rank_of),
         options_(options),
-        prices_(prices) {
+        last_step_(last_step(segments, options)) {
     for (const auto& [device, rank] : rank_of) {
       if (rank == world.rank()) self_ = device;
     }
@@ -62,6 +68,7 @@ class OneDevice {
         TRY(const exec::StepResult result,
             session_->step(batches[step], options_.training,
                            options_.first_step + done));
+        if (session_->clock() != nullptr) wall_s_ = session_->clock()->wall_s();
         TRY_DO(account(step, result, truth, shared));
         TRY_DO(keep(s, done, shared));
       }
@@ -75,24 +82,54 @@ class OneDevice {
     if (updater != nullptr && options_.saved != nullptr) {
       TRY_DO(collect(updater->weights(), device_, *options_.saved));
     }
-    const auto rank = recorded_rank(segments_.size() - 1);
-    if (rank && updater != nullptr) {
-      shared.out.recorded.push_back(
-          {*rank, updater->operators(), updater->tasks()});
-    }
+    if (session_ && session_->clock() != nullptr) keep_times(shared.out);
     return {};
   }
 
  private:
-  /// This device's rank in the first phase of a segment, if it is one whose
-  /// times are kept.
-  std::optional<exec::RankId> recorded_rank(std::size_t segment) const {
-    const exec::RankOf& ranks = segments_[segment].job->phases[0].rank_of;
-    const auto it = ranks.find(self_);
-    if (it == ranks.end()) return {};
-    const auto wanted = std::ranges::find(options_.recorded, it->second);
-    if (wanted == options_.recorded.end()) return {};
-    return it->second;
+  /// Keeps the operators of the last step's parts in which this device is
+  /// one of those that are recorded.
+  void keep_operators(exec::Session& session, const exec::Job& job) const {
+    const auto order = job.order(last_step_);
+    for (std::size_t k = 0; k < options_.recorded.size(); ++k) {
+      exec::Interpreter* const rank = session.interpreter(order[k]);
+      if (rank == nullptr) continue;
+      if (std::ranges::find(options_.recorded[k], self_) !=
+          options_.recorded[k].end()) {
+        rank->keep_operators(true);
+      }
+    }
+  }
+
+  /// What this device knows of the last step's times.
+  void keep_times(Emulation& out) {
+    if (segments_.back().prices->sleep > 0) {
+      out.slept_s = std::max(out.slept_s, wall_s_);
+    }
+    for (const auto& [task, span] : session_->clock()->spans()) {
+      const auto [it, fresh] = out.tasks.try_emplace(task, span);
+      if (!fresh && it->second != span) out.disputed.insert(task);
+    }
+    DeviceTimes times{self_, {}};
+    std::set<std::size_t> seen;
+    for (const std::size_t k : segments_.back().job->order(last_step_)) {
+      exec::Interpreter* const rank = session_->interpreter(k);
+      if (rank == nullptr || !seen.insert(k).second) continue;
+      times.operators.insert(times.operators.end(), rank->operators().begin(),
+                             rank->operators().end());
+    }
+    if (!times.operators.empty()) out.recorded.push_back(std::move(times));
+  }
+
+  Result<void> pass_transition(std::size_t s, Shared& shared) {
+    if (segments_[s].transition == nullptr) return {};
+    exec::StepClock clock(*segments_[s].transition, self_, rank_of_, world_);
+    TRY_DO(clock.pass_switch(0));
+    const std::scoped_lock lock(shared.mutex);
+    auto& times = shared.out.virtual_transitions;
+    if (times.size() <= s) times.resize(s + 1);
+    times[s] = std::max(times[s], clock.end());
+    return {};
   }
 
   /// Ranks of one process share schedules; others might have read another.
@@ -177,13 +214,9 @@ class OneDevice {
     const exec::Job& job = *segments_[s].job;
     std::unique_ptr<exec::Session> out;
     if (!job.rank_of.contains(self_)) return out;
-    const exec::Prices* const first[] = {prices_};
     out = std::make_unique<exec::Session>(job, self_, device_, world_, rank_of_,
-                                          first);
-    if (out->updater() != nullptr) {
-      out->updater()->keep_operators(options_.records_operators &&
-                                     recorded_rank(s).has_value());
-    }
+                                          segments_[s].prices);
+    if (s + 1 == segments_.size()) keep_operators(*out, job);
     TRY_DO(out->initialise(s == 0 ? start() : not_there));
     return out;
   }
@@ -207,8 +240,9 @@ class OneDevice {
       from.spares.push_back(&read);
     }
     if (segment.begins) done_ = *segment.begins;
-    return exec::Session::take_over(segment.move, from, next, self_, device_,
-                                    world_, rank_of_);
+    TRY_DO(exec::Session::take_over(segment.move, from, next, self_, device_,
+                                    world_, rank_of_));
+    return pass_transition(s, shared);
   }
 
   /// The checkpoint of so many steps, when all ranks have given their part.
@@ -246,7 +280,9 @@ class OneDevice {
     if (truth != nullptr) {
       const Snapshot& s = (*truth)[i];
       if (updater != nullptr) {
-        TRY(deviation, compare(updater->weights(), device_, s));
+        // Bridges bring parameters to where they are used when they are.
+        const bool copies = !session_->job().bridged;
+        TRY(deviation, compare(updater->weights(), device_, s, copies));
       }
       deviation.loss =
           std::abs(result.loss - s.loss) / std::max(std::abs(s.loss), 1e-300);
@@ -256,11 +292,11 @@ class OneDevice {
     if (out.loss.size() <= i) {
       out.loss.resize(i + 1);
       out.gradient_norm.resize(i + 1);
-      out.virtual_step = {};
+      out.virtual_steps.resize(i + 1);
     }
     out.loss[i] = result.loss;
     if (updater != nullptr) out.gradient_norm[i] = result.gradient_norm;
-    out.virtual_step = std::max(out.virtual_step, result.virtual_end);
+    out.virtual_steps[i] = std::max(out.virtual_steps[i], result.virtual_end);
     if (truth != nullptr) {
       if (!out.deviation) out.deviation.emplace();
       out.deviation->merge(deviation);
@@ -272,12 +308,13 @@ class OneDevice {
   FaultyCommunicator world_;
   const exec::RankOf& rank_of_;
   const EmulationOptions& options_;
-  const exec::Prices* prices_;
+  std::int64_t last_step_;
   reshard::DeviceId self_;
   CpuDevice device_;
   std::unique_ptr<exec::Session> session_;
   std::unique_ptr<exec::Spares> copies_;  ///< for peers
   std::int64_t done_ = 0;                 ///< steps
+  double wall_s_ = 0;                     ///< of the last step
 };
 
 }  // namespace
@@ -314,7 +351,12 @@ std::vector<StepBatches> batches_of(std::span<const Segment> segments,
     for (int i = 0; i < segment.steps; ++i) {
       const std::int64_t step = first_step + before[out.size()];
       StepBatches batches;
+      const auto order = segment.job->order(step);
       for (std::size_t k = 0; k < segment.job->phases.size(); ++k) {
+        if (segment.job->bridged && k != order[0]) {
+          batches.emplace_back();
+          continue;
+        }
         const schedule::Schedule& s = segment.job->phases[k].schedule;
         batches.push_back(data::make_batch(corpus, s.micro_batches,
                                            s.numerics.vocab, seed + 1000003 * k,
@@ -329,8 +371,7 @@ std::vector<StepBatches> batches_of(std::span<const Segment> segments,
 Result<Emulation> emulate(std::span<const Segment> segments,
                           const std::vector<StepBatches>& batches,
                           const EmulationOptions& options,
-                          const std::vector<Snapshot>* truth,
-                          const exec::Prices* prices) {
+                          const std::vector<Snapshot>* truth) {
   const exec::RankOf rank_of = ranks_of(segments);
   Shared shared;
   for (const Segment& segment : segments) {
@@ -339,14 +380,15 @@ Result<Emulation> emulate(std::span<const Segment> segments,
   const auto work = [&](exec::Communicator& world) {
     // Large objects of a rank live on the heap, not on the fibre's stack.
     const auto one =
-        std::make_unique<OneDevice>(segments, world, rank_of, options, prices);
+        std::make_unique<OneDevice>(segments, world, rank_of, options);
     return one->run(batches, truth, shared);
   };
   if (options.mpi != nullptr) {
     exec::Communicator& world = options.mpi->communicator();
     Result<void> done = work(world);
     if (done) {
-      done = gather(world, segments, prices, shared.out, options.saved);
+      done = gather(world, segments, last_step(segments, options), shared.out,
+                    options.saved);
     }
     if (!done) options.mpi->give_up(done.error());
   } else {
@@ -355,7 +397,7 @@ Result<Emulation> emulate(std::span<const Segment> segments,
   }
   shared.out.ranks = static_cast<int>(rank_of.size());
   std::ranges::sort(shared.out.recorded, {},
-                    [](const RankTimes& t) { return t.rank; });
+                    [](const DeviceTimes& t) { return t.device; });
   return std::move(shared.out);
 }
 

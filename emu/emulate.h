@@ -3,6 +3,7 @@
 
 #include <functional>
 #include <optional>
+#include <set>
 #include <vector>
 
 #include "data/corpus.h"
@@ -22,33 +23,37 @@ struct EmulationOptions {
   Checkpoint* saved = nullptr;  ///< gets the state after the last step
   exec::Training training;
   HubOptions hub;
-  /// The ranks of the first phase whose tasks are kept, of the last step; and
-  /// their operators.
-  std::vector<exec::RankId> recorded;
-  bool records_operators = false;
+  /// By part of the last step: the devices whose operators are kept.
+  std::vector<std::vector<reshard::DeviceId>> recorded;
   std::optional<InjectedFault> fault;
   /// With MPI this process is one of the ranks; else it is all of them.
   MpiSession* mpi = nullptr;
 };
 
-/// Virtual time of one rank in the last step.
-struct RankTimes {
-  exec::RankId rank;
-  std::vector<exec::Performed> operators;
-  std::map<schedule::TaskId, std::pair<Time, Time>> tasks;
+/// Operators of one device in the last step, by virtual time.
+struct DeviceTimes {
+  reshard::DeviceId device;
+  std::vector<exec::Performed> operators;  ///< of all parts
 };
 
 struct Emulation {
   int ranks = 0;
   std::vector<double> loss, gradient_norm;  ///< by step
   std::optional<Deviation> deviation;       ///< with a truth
-  Time virtual_step;  ///< of the last step; 0 without prices
-  std::vector<RankTimes> recorded;
-  Bytes most_memory;    ///< of the rank that held most
-  Bytes between_steps;  ///< that, when no step runs
+  /// By step, and by segment what changing to it takes; empty without prices.
+  std::vector<Time> virtual_steps, virtual_transitions;
+  double slept_s = 0;  ///< real time of the last step, where ranks sleep
+  /// Of the last step, by the step's tasks.
+  std::map<schedule::TaskId, exec::Span> tasks;
+  /// Tasks of which ranks of the last step have different times; none.
+  std::set<schedule::TaskId> disputed;
+  std::vector<DeviceTimes> recorded;  ///< ascending
+  Bytes most_memory;                  ///< of the rank that held most
+  Bytes between_steps;                ///< that, when no step runs
 };
 
-/// Batches of every phase of a job, for one step.
+/// Batches of every phase of a job, for one step; phases that the step does
+/// not run have empty ones.
 using StepBatches = std::vector<data::Batch>;
 
 /// Steps under one strategy.
@@ -68,6 +73,9 @@ struct Segment {
   exec::SpareLayouts read = {};
   /// Kept on peers from here on, renewed after every step; null: nothing.
   const exec::PeerCopies* copies = nullptr;
+  const exec::JobPrices* prices = nullptr;  ///< of the job, or none
+  /// What the move takes, its batches before a part that has no tasks.
+  const exec::StepPrices* transition = nullptr;
 };
 
 /// Steps done before each step of the segments.
@@ -85,7 +93,7 @@ std::vector<StepBatches> batches_of(std::span<const Segment> segments,
 /// Trains on all devices of the segments' jobs, segment after segment;
 /// parameters and optimizer states move to each next strategy. With a `truth`
 /// (of as many steps) every device's numbers are compared after every step.
-/// With `prices` (of the first job's first phase) virtual time passes.
+/// Where segments have prices virtual time passes.
 ///
 /// Under MPI every process gets the answer.
 ///
@@ -93,7 +101,6 @@ std::vector<StepBatches> batches_of(std::span<const Segment> segments,
 Result<Emulation> emulate(std::span<const Segment> segments,
                           const std::vector<StepBatches>& batches,
                           const EmulationOptions& options,
-                          const std::vector<Snapshot>* truth = nullptr,
-                          const exec::Prices* prices = nullptr);
+                          const std::vector<Snapshot>* truth = nullptr);
 
 }  // namespace troupe::emu

@@ -65,6 +65,9 @@ class FaultyCommunicator final : public exec::Communicator {
   Result<void> meet(std::span<const exec::RankId> group, Time& time) override {
     return real_.meet(group, time);
   }
+  Result<void> sleep_until(std::chrono::steady_clock::time_point at) override {
+    return real_.sleep_until(at);
+  }
 
  private:
   /// Bytes of `size` to take off now.

@@ -8,59 +8,68 @@
 namespace troupe::emu {
 namespace {
 
-/// Runs of blocks by task, for one rank; where a priced block is found again
-/// in another process.
+/// Where a priced block is found again in another process: by part and task
+/// of the last step, among the runs of one device.
 class Blocks {
  public:
-  Blocks(std::span<const Segment> segments, const exec::Prices* prices,
-         exec::RankId world_rank)
-      : prices_(prices) {
-    if (prices == nullptr) return;
-    const exec::Program& program = segments[0].job->phases[0];
-    for (const auto& [device, rank] : ranks_of(segments)) {
-      if (rank != world_rank) continue;
-      const exec::RankId own = program.rank_of.at(device);
-      member_ = static_cast<std::size_t>(program.schedule.rank(own).member);
+  Blocks(const Segment& last, std::int64_t step, reshard::DeviceId device)
+      : prices_(last.prices), device_(device), order_(last.job->order(step)) {
+    for (const exec::Program& phase : last.job->phases) {
+      const auto it = phase.rank_of.find(device);
+      member_.push_back(it == phase.rank_of.end()
+                            ? 0
+                            : phase.schedule.rank(it->second).member);
     }
   }
 
+  reshard::DeviceId device() const { return device_; }
   std::size_t index(const exec::Performed& p) const {
-    const auto& runs = prices_->runs(p.task, member_);
+    const auto& runs = runs_of(p.part, p.task);
     const auto it = std::ranges::find(runs, p.block, &exec::BlockTimes::block);
     return static_cast<std::size_t>(it - runs.begin());
   }
-  const schedule::Block* at(schedule::TaskId task, std::size_t index) const {
-    return prices_->runs(task, member_)[index].block;
+  const schedule::Block* at(std::size_t part, schedule::TaskId task,
+                            std::size_t index) const {
+    return runs_of(part, task)[index].block;
   }
 
  private:
-  const exec::Prices* prices_;
-  std::size_t member_ = 0;
+  const std::vector<exec::BlockTimes>& runs_of(std::size_t part,
+                                               schedule::TaskId task) const {
+    const std::size_t phase = order_[part];
+    return prices_->phases[phase].runs(
+        task, static_cast<std::size_t>(member_[phase]));
+  }
+
+  const exec::JobPrices* prices_;
+  reshard::DeviceId device_;
+  std::vector<std::size_t> order_;
+  std::vector<int> member_;  ///< by phase
 };
 
-Json json_of(const RankTimes& times, const Blocks& blocks) {
-  Json operators = Json::array();
+Json json_of(const DeviceTimes& times, const Blocks& blocks) {
+  Json out = Json::array();
   for (const exec::Performed& p : times.operators) {
-    operators.push_back(
-        {p.task.v, p.layer, p.index, blocks.index(p), p.start.v, p.end.v});
+    out.push_back({p.part, p.task.v, p.layer, p.index, blocks.index(p),
+                   p.start.v, p.end.v});
   }
-  Json tasks = Json::array();
-  for (const auto& [task, span] : times.tasks) {
-    tasks.push_back({task.v, span.first.v, span.second.v});
-  }
-  return {{"rank", times.rank.v}, {"operators", operators}, {"tasks", tasks}};
+  return out;
 }
 
-RankTimes times_of(const Json& json, const Blocks& blocks) {
-  RankTimes out{exec::RankId{json["rank"]}, {}, {}};
-  for (const Json& o : json["operators"]) {
-    const schedule::TaskId task{o[0]};
-    out.operators.push_back(
-        {task, o[1], o[2], blocks.at(task, o[3]), Time{o[4]}, Time{o[5]}});
+DeviceTimes times_of(const Json& json, const Blocks& blocks) {
+  DeviceTimes out{blocks.device(), {}};
+  for (const Json& o : json) {
+    const std::size_t part = o[0];
+    const schedule::TaskId task{o[1]};
+    out.operators.push_back({task, o[2], o[3], blocks.at(part, task, o[4]),
+                             Time{o[5]}, Time{o[6]}, part});
   }
-  for (const Json& t : json["tasks"]) {
-    out.tasks[schedule::TaskId{t[0]}] = {Time{t[1]}, Time{t[2]}};
-  }
+  return out;
+}
+
+Json times_json(const std::vector<Time>& times) {
+  Json out = Json::array();
+  for (const Time t : times) out.push_back(t.v);
   return out;
 }
 
@@ -69,10 +78,16 @@ std::string packed(const Emulation& e, const Blocks& blocks) {
            {"gradient_norm", e.gradient_norm},
            {"memory", e.most_memory.v},
            {"between_steps", e.between_steps.v},
-           {"virtual_step", e.virtual_step.v},
+           {"steps", times_json(e.virtual_steps)},
+           {"slept", e.slept_s},
+           {"transitions", times_json(e.virtual_transitions)},
+           {"tasks", Json::array()},
            {"recorded", Json::array()}};
-  for (const RankTimes& t : e.recorded) {
-    out["recorded"].push_back(json_of(t, blocks));
+  for (const auto& [task, span] : e.tasks) {
+    out["tasks"].push_back({task.v, span.first.v, span.second.v});
+  }
+  for (const DeviceTimes& t : e.recorded) {
+    out["recorded"] = json_of(t, blocks);
   }
   if (e.deviation) {
     const Deviation& d = *e.deviation;
@@ -93,13 +108,29 @@ void merge(std::vector<double>& into, const Json& other) {
   }
 }
 
+/// The latest of all devices.
+void merge(std::vector<Time>& into, const Json& other) {
+  into.resize(std::max(into.size(), other.size()));
+  for (std::size_t i = 0; i < other.size(); ++i) {
+    into[i] = std::max(into[i], Time{other[i]});
+  }
+}
+
 void merge(Emulation& into, const Json& other) {
   merge(into.loss, other["loss"]);
   merge(into.gradient_norm, other["gradient_norm"]);
   into.most_memory = std::max(into.most_memory, Bytes{other["memory"]});
   into.between_steps =
       std::max(into.between_steps, Bytes{other["between_steps"]});
-  into.virtual_step = std::max(into.virtual_step, Time{other["virtual_step"]});
+  merge(into.virtual_steps, other["steps"]);
+  into.slept_s = std::max(into.slept_s, other["slept"].get<double>());
+  merge(into.virtual_transitions, other["transitions"]);
+  for (const Json& t : other["tasks"]) {
+    const schedule::TaskId task{t[0]};
+    const exec::Span span{Time{t[1]}, Time{t[2]}};
+    const auto [it, fresh] = into.tasks.try_emplace(task, span);
+    if (!fresh && it->second != span) into.disputed.insert(task);
+  }
   if (!other.contains("deviation")) return;
   const Json& d = other["deviation"];
   if (!into.deviation) into.deviation.emplace();
@@ -130,25 +161,29 @@ Result<void> gather(exec::Communicator& communicator, std::size_t ranks,
 }
 
 Result<void> gather(exec::Communicator& communicator,
-                    std::span<const Segment> segments,
-                    const exec::Prices* prices, Emulation& mine,
-                    Checkpoint* saved) {
-  const Blocks own(segments, prices, communicator.rank());
-  const auto ranks = static_cast<int>(ranks_of(segments).size());
+                    std::span<const Segment> segments, std::int64_t last_step,
+                    Emulation& mine, Checkpoint* saved) {
+  const Segment& last = segments.back();
+  std::vector<reshard::DeviceId> devices;
+  for (const auto& [device, rank] : ranks_of(segments)) {
+    devices.push_back(device);
+  }
+  const auto blocks = [&](std::size_t rank) {
+    return Blocks(last, last_step, devices[rank]);
+  };
   TRY(const std::vector<std::string> all,
-      share(communicator, ranks, packed(mine, own)));
+      share(communicator, static_cast<int>(devices.size()),
+            packed(mine, blocks(communicator.rank().at()))));
   if (saved != nullptr) {
-    TRY_DO(gather(communicator, all.size(),
-                  segments.back().job->phases[0].weights, *saved));
+    TRY_DO(
+        gather(communicator, all.size(), last.job->phases[0].weights, *saved));
   }
   mine.recorded.clear();
   for (std::size_t r = 0; r < all.size(); ++r) {
     const Json other = Json::from_msgpack(all[r]);
     merge(mine, other);
-    const Blocks blocks(segments, prices, make_id<exec::RankId>(r));
-    for (const Json& times : other["recorded"]) {
-      mine.recorded.push_back(times_of(times, blocks));
-    }
+    if (other["recorded"].empty()) continue;
+    mine.recorded.push_back(times_of(other["recorded"], blocks(r)));
   }
   return {};
 }

@@ -11,12 +11,10 @@ namespace troupe::emu {
 /// With `saved` the state of the last segment's job, of which each process has
 /// what its rank counts, becomes whole.
 ///
-/// Requires: called by all ranks; `prices` are null or of the first job's
-///           first phase and equal in all processes.
+/// Requires: called by all ranks; prices are equal in all processes.
 Result<void> gather(exec::Communicator& communicator,
-                    std::span<const Segment> segments,
-                    const exec::Prices* prices, Emulation& mine,
-                    Checkpoint* saved);
+                    std::span<const Segment> segments, std::int64_t last_step,
+                    Emulation& mine, Checkpoint* saved);
 
 /// Makes a checkpoint whole of which each process has what its rank counts.
 ///

@@ -291,6 +291,15 @@ class Hub::Member final : public exec::Communicator {
     return {};
   }
 
+  Result<void> sleep_until(std::chrono::steady_clock::time_point at) override {
+    while (std::chrono::steady_clock::now() < at) {
+      TRY_DO(state_.check_running());
+      state_.crew.park_until(at);
+    }
+    return {};
+  }
+
+ private:
   struct Known {
     GroupState* state = nullptr;
     std::uint64_t next = 0;  ///< number of this rank's next meeting

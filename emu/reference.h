@@ -61,8 +61,8 @@ struct Deviation {
 
 /// Compares everything that a rank holds after a step: the summed gradients
 /// and master parameters of its part of the optimizer layout, and the
-/// parameters that its blocks use.
+/// parameters that its blocks use (with `copies`).
 Result<Deviation> compare(const exec::Weights& weights, exec::Device& device,
-                          const Snapshot& truth);
+                          const Snapshot& truth, bool copies = true);
 
 }  // namespace troupe::emu

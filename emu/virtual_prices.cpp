@@ -53,7 +53,8 @@ Table table_of(const Schedule& s, sim::PriceList& prices) {
 }  // namespace
 
 exec::Prices virtual_prices(const Schedule& schedule, sim::PriceList& prices,
-                            const sim::Activities& activities) {
+                            const sim::Activities& activities,
+                            sim::Disturbed disturbed) {
   // Read by all ranks for as long as the prices live.
   const auto table = std::make_shared<const Table>(table_of(schedule, prices));
   exec::Prices out;
@@ -70,6 +71,26 @@ exec::Prices virtual_prices(const Schedule& schedule, sim::PriceList& prices,
   for (const sim::Activity& a : activities.syncs) {
     out.syncs.push_back(a.alone());
   }
+  if (disturbed.by != nullptr) out.disturbance = *disturbed.by;
+  out.phase = disturbed.phase;
+  return out;
+}
+
+exec::StepPrices virtual_step(const runs::StepTimeline& timeline) {
+  exec::StepPrices out;
+  out.graph = std::make_shared<const Schedule>(timeline.schedule);
+  out.tasks_of = timeline.tasks_of;
+  for (std::size_t k = 0; k < timeline.switches.size(); ++k) {
+    auto& batches = out.switches.emplace_back();
+    for (std::size_t i = 0; i < timeline.switches[k].size(); ++i) {
+      const TaskId id = timeline.switches[k][i];
+      const auto what =
+          static_cast<std::size_t>(timeline.schedule.tasks[id.at()].what);
+      batches.push_back({id, timeline.batches[k][i].devices,
+                         timeline.activities.syncs[what].alone()});
+    }
+  }
+  exec::find_waits_outside(out);
   return out;
 }
 

@@ -7,6 +7,7 @@
 #include <map>
 #include <vector>
 
+#include "schedule/disturbance.h"
 #include "schedule/schedule.h"
 
 namespace troupe::exec {
@@ -25,6 +26,9 @@ struct Prices {
       runs;
   std::function<Time(schedule::TaskId, std::size_t)> host;
   std::vector<Time> transfers, syncs;  ///< by index
+  /// Of operators; the other times have theirs in them.
+  schedule::Disturbance disturbance = {};
+  std::int32_t phase = 0;  ///< of the strategy
 };
 
 /// An operator as it ran in virtual time.
@@ -34,6 +38,7 @@ struct Performed {
   std::uint16_t index = 0;  ///< of the operator in its block
   const schedule::Block* block = nullptr;
   Time start, end;
+  std::size_t part = 0;  ///< of the step
 };
 
 /// The in-order streams of a rank within one task; times count from the

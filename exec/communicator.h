@@ -2,8 +2,10 @@
 // one process, MPI (emu/), NCCL.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <span>
+#include <thread>
 #include <vector>
 
 #include "base/result.h"
@@ -71,6 +73,11 @@ class Communicator {
                              std::span<std::byte> to) = 0;
   /// Waits for everyone; no data.
   virtual Result<void> meet(std::span<const RankId> group, Time& time) = 0;
+  /// Lets real time pass for this rank, not for others of its thread.
+  virtual Result<void> sleep_until(std::chrono::steady_clock::time_point at) {
+    std::this_thread::sleep_until(at);
+    return {};
+  }
 };
 
 /// Ranks 0 to `ranks` - 1: the group of all.

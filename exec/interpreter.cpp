@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "exec/runner.h"
+#include "schedule/lower.h"
 
 namespace troupe::exec {
 
@@ -37,13 +38,22 @@ Result<double> Interpreter::accumulate(const data::Batch& batch,
 }
 
 Result<StepResult> Interpreter::update(const Training& training,
-                                       std::int64_t step, double loss_sum) {
-  return runner_->update(training, step, loss_sum);
+                                       std::int64_t step, double loss_sum,
+                                       bool gathers) {
+  return runner_->update(training, step, loss_sum, gathers);
+}
+
+void Interpreter::begin_step() { runner_->begin_step(); }
+
+void Interpreter::take_part(StepClock& clock, std::size_t part) {
+  runner_->step_clock = &clock;
+  runner_->step_part = part;
 }
 
 Result<StepResult> Interpreter::step(const data::Batch& batch,
                                      const Training& training,
                                      std::int64_t step) {
+  begin_step();
   TRY(const double loss, accumulate(batch, batch.labels));
   return update(training, step, loss);
 }
@@ -93,9 +103,16 @@ Result<const Rows*> Interpreter::Runner::rows_of(std::int32_t micro_batch,
   return &rows_.emplace(micro_batch, std::move(rows)).first->second;
 }
 
-Time Interpreter::Runner::known_end(const Task& task) const {
+void Interpreter::Runner::note(TaskId id, Time start, Time end) {
+  spans[id] = {start, end};
+  if (step_clock != nullptr) step_clock->note(step_part, id, start, end);
+}
+
+Time Interpreter::Runner::known_end(TaskId id) const {
   Time end;
-  for (const TaskId before : schedule_.dependencies_of(task)) {
+  if (step_clock != nullptr) end = step_clock->known_end(step_part, id);
+  for (const TaskId before :
+       schedule_.dependencies_of(schedule_.tasks[id.at()])) {
     const auto it = spans.find(before);
     if (it != spans.end()) end = std::max(end, it->second.second);
   }
@@ -178,7 +195,10 @@ Result<Buffer> Interpreter::Runner::receive_shared(const Task& sharing,
 
 Result<Buffer> Interpreter::Runner::input_of(TaskId id, Time& ready) {
   const Task& task = schedule_.tasks[id.at()];
-  ready = std::max(now_, known_end(task));
+  ready = std::max(now_, known_end(id));
+  if (step_clock != nullptr && step_clock->waits_outside(step_part, id)) {
+    TRY_DO(communicator_.meet(stage_group_, ready));
+  }
   if (task.part > 0) return std::move(part_output_);
   Buffer input;
   for (const TaskId before : schedule_.dependencies_of(task)) {
@@ -206,7 +226,7 @@ Result<void> Interpreter::Runner::send(TaskId id, const Buffer& output) {
     const Task& task = schedule_.tasks[next.at()];
     Time end;
     if (prices_ != nullptr) {
-      const Time start = known_end(task);
+      const Time start = known_end(next);
       end = start + prices_->transfers[static_cast<std::size_t>(task.what)];
       note(next, start, end);
     }
@@ -246,6 +266,7 @@ Result<void> Interpreter::Runner::run_task(TaskId id,
     TRY_DO(communicator_.meet(stage_group_, end));
     note(id, base_, end);
     now_ = end;
+    TRY_DO(pace(end));
   }
   TRY_DO(send(id, output));
   if (task.part + 1 < task.parts) {
@@ -256,30 +277,33 @@ Result<void> Interpreter::Runner::run_task(TaskId id,
   return {};
 }
 
-Result<void> Interpreter::Runner::pass_time(TaskKind kind) {
+/// Of syncs those of gradients, or their norm.
+Result<void> Interpreter::Runner::pass_time(TaskKind kind, bool norm) {
   if (prices_ == nullptr) return {};
   for (const TaskId id : program_.step_end) {
     const Task& task = schedule_.tasks[id.at()];
     if (task.kind != kind) continue;
+    if (step_clock != nullptr && !step_clock->has(step_part, id)) continue;
     if (kind == TaskKind::optimizer) {
       if (task.stage != rank_.stage) continue;
-      base_ = std::max(now_, known_end(task));
+      base_ = std::max(now_, known_end(id));
       clock_ = TaskClock{};
       for (const Layer& layer : layers_of(id)) {
         clock_.begin_block(layer.block->operators.size());
         for (std::size_t o = 0; o < layer.block->operators.size(); ++o) {
-          const Op& op = layer.block->operators[o];
-          clock_.finish(o, op, clock_.ready(op), layer.times->operators[o]);
+          pass_operator(layer, o, id, clock_.ready(layer.block->operators[o]));
         }
       }
       Time end = base_ + std::max(clock_.last(), prices_->host(id, member_));
       TRY_DO(communicator_.meet(stage_group_, end));
       note(id, base_, end);
       now_ = end;
+      TRY_DO(pace(end));
       continue;
     }
     const auto& sync = schedule_.syncs[static_cast<std::size_t>(task.what)];
-    if (std::ranges::find(sync.stages, rank_.stage) == sync.stages.end()) {
+    if ((sync.name == schedule::kGradientNorm) != norm ||
+        std::ranges::find(sync.stages, rank_.stage) == sync.stages.end()) {
       continue;
     }
     std::vector<RankId> group;
@@ -288,10 +312,12 @@ Result<void> Interpreter::Runner::pass_time(TaskKind kind) {
         group.insert(group.end(), member.begin(), member.end());
       }
     }
-    Time start = known_end(task);
+    Time start = known_end(id);
     TRY_DO(communicator_.meet(group, start));
-    note(id, start,
-         start + prices_->syncs[static_cast<std::size_t>(task.what)]);
+    const Time end =
+        start + prices_->syncs[static_cast<std::size_t>(task.what)];
+    note(id, start, end);
+    if (kind == TaskKind::parameter_gather) TRY_DO(pace(end));
   }
   return {};
 }
@@ -321,11 +347,14 @@ class Shelf {
 
 }  // namespace
 
-Result<double> Interpreter::Runner::accumulate(const data::Batch& batch,
-                                               std::int64_t labels) {
+void Interpreter::Runner::begin_step() {
   spans.clear();
   operators.clear();
   now_ = {};
+}
+
+Result<double> Interpreter::Runner::accumulate(const data::Batch& batch,
+                                               std::int64_t labels) {
   loss_sum_ = 0;
   loss_scale_ = labels > 0 ? 1.0 / static_cast<double>(labels) : 0;
   TRY_DO(weights.begin_sharing());
@@ -340,14 +369,15 @@ Result<double> Interpreter::Runner::accumulate(const data::Batch& batch,
   outputs_.clear();
   TRY_DO(weights.reduce(communicator_));
   TRY_DO(meet_replicas());
+  TRY_DO(pass_time(TaskKind::gradient_sync));
   return loss_sum_;
 }
 
 Result<StepResult> Interpreter::Runner::update(const Training& training,
                                                std::int64_t step,
-                                               double loss_sum) {
+                                               double loss_sum, bool gathers) {
   StepResult result;
-  TRY_DO(pass_time(TaskKind::gradient_sync));
+  TRY_DO(pass_time(TaskKind::gradient_sync, true));
   TRY(const double squares, weights.square_sum());
   std::array<double, 2> sums{squares, loss_sum};
   TRY(Buffer shared, Buffer::of(device_, Bytes{16}));
@@ -364,7 +394,7 @@ Result<StepResult> Interpreter::Runner::update(const Training& training,
   const double factor = clips ? training.clip / result.gradient_norm : 1;
   TRY_DO(weights.update(training, factor, step));
   TRY_DO(pass_time(TaskKind::optimizer));
-  TRY_DO(weights.gather(communicator_));
+  if (gathers) TRY_DO(weights.gather(communicator_));
   TRY_DO(pass_time(TaskKind::parameter_gather));
   for (const auto& [task, span] : spans) {
     result.virtual_end = std::max(result.virtual_end, span.second);

@@ -13,6 +13,7 @@
 #include "exec/communicator.h"
 #include "exec/device.h"
 #include "exec/program.h"
+#include "exec/step_clock.h"
 #include "exec/weights.h"
 
 namespace troupe::exec {
@@ -46,10 +47,15 @@ class Interpreter {
   /// the sum of gradients over all ranks. `labels`: of the whole step, which
   /// may have other phases. Returns the sum of this rank's losses.
   Result<double> accumulate(const data::Batch& batch, std::int64_t labels);
-  /// The second half: norm, AdamW number `step`, parameters to where they are
-  /// used. `loss_sum`: of this rank.
+  /// The second half: norm, AdamW number `step`, and with `gathers` parameters
+  /// to where they are used. `loss_sum`: of this rank.
   Result<StepResult> update(const Training& training, std::int64_t step,
-                            double loss_sum);
+                            double loss_sum, bool gathers = true);
+
+  /// Before a step: forgets the times of the last one.
+  void begin_step();
+  /// What follows is a part of the clock's step. The clock outlives it.
+  void take_part(StepClock& clock, std::size_t part);
 
   Weights& weights();
   /// Operators of the last step in virtual time; kept when asked for.

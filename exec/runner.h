@@ -28,12 +28,15 @@ class Interpreter::Runner {
 
   Result<double> accumulate(const data::Batch& batch, std::int64_t labels);
   Result<StepResult> update(const Training& training, std::int64_t step,
-                            double loss_sum);
+                            double loss_sum, bool gathers);
+  void begin_step();
 
   Weights weights;
   bool keeps_operators = false;
   std::vector<Performed> operators;
   std::map<schedule::TaskId, std::pair<Time, Time>> spans;
+  StepClock* step_clock = nullptr;  ///< of a step with several parts
+  std::size_t step_part = 0;        ///< of the step that runs
 
  private:
   using TaskId = schedule::TaskId;
@@ -48,12 +51,16 @@ class Interpreter::Runner {
   Result<Buffer> receive_shared(const schedule::Task& sharing, TaskId id,
                                 const Rows& rows, Time& ready);
   Result<void> send(TaskId id, const Buffer& output);
-  Result<void> pass_time(schedule::TaskKind kind);
+  Result<void> pass_time(schedule::TaskKind kind, bool norm = false);
   Result<const Rows*> rows_of(std::int32_t micro_batch,
                               const data::Batch& batch);
   std::vector<RankId> stage_ranks() const;
-  Time known_end(const schedule::Task& task) const;
-  void note(TaskId id, Time start, Time end) { spans[id] = {start, end}; }
+  Time known_end(TaskId id) const;
+  void note(TaskId id, Time start, Time end);
+  /// Where virtual time is slept, until `at`.
+  Result<void> pace(Time at) {
+    return step_clock == nullptr ? Result<void>() : step_clock->pace(at);
+  }
 
   // runner_block.cpp: blocks
   struct Layer {
@@ -77,10 +84,13 @@ class Interpreter::Runner {
   Result<void> run_operators(Layer& layer, Frame& frame, TaskId id);
   Result<void> run_operator(const Layer& layer, std::size_t o,
                             const Frame& frame, TaskId id);
-  Result<void> prefetch(Layer& layer, Time not_before);
+  Result<void> prefetch(Layer& layer, TaskId id, Time not_before);
   Result<void> gather(Layer& layer, const Op& op);
   Result<void> give_gradients(const Frame& f, const Op& op);
   Result<void> meet_replicas();
+  /// Passes an operator's time from `ready` on; returns its end.
+  Time pass_operator(const Layer& layer, std::size_t o, TaskId id, Time ready);
+  Time time_of(const Layer& layer, std::size_t o, TaskId id) const;
   Result<Time> meet_for(const Op& op, Time ready);
 
   // runner_actions.cpp: arithmetic

@@ -37,16 +37,40 @@ std::vector<Interpreter::Runner::Layer> Interpreter::Runner::layers_of(
 Result<Buffer> Interpreter::Runner::run_layers(TaskId id,
                                                std::vector<Layer>& layers,
                                                Buffer input, const Rows& rows) {
-  if (!layers.empty()) TRY_DO(prefetch(layers[0], {}));
+  if (!layers.empty()) TRY_DO(prefetch(layers[0], id, {}));
   for (std::size_t i = 0; i < layers.size(); ++i) {
     clock_.begin_block(layers[i].block->operators.size());
     if (i + 1 < layers.size()) {
-      TRY_DO(prefetch(layers[i + 1], clock_.block_end()));
+      TRY_DO(prefetch(layers[i + 1], id, clock_.block_end()));
     }
     TRY_DO(run_block(layers[i], id, rows, input));
     clock_.end_block();
   }
   return input;
+}
+
+/// By the price list and what deviates from it.
+Time Interpreter::Runner::time_of(const Layer& layer, std::size_t o,
+                                  TaskId id) const {
+  const auto device = [&](RankId rank) { return schedule_.rank(rank).device; };
+  return schedule::disturbed(prices_->disturbance,
+                             {prices_->phase, id, layer.layer, o, device(self_),
+                              device(tensor_group_[0])},
+                             layer.block->operators[o],
+                             layer.times->operators[o]);
+}
+
+Time Interpreter::Runner::pass_operator(const Layer& layer, std::size_t o,
+                                        TaskId id, Time ready) {
+  const Op& op = layer.block->operators[o];
+  const Time time = time_of(layer, o, id);
+  const Time end = clock_.finish(o, op, ready, time);
+  if (keeps_operators) {
+    operators.push_back({id, layer.layer, static_cast<std::uint16_t>(o),
+                         layer.times->block, base_ + ready, base_ + end,
+                         step_part});
+  }
+  return end;
 }
 
 /// Brings the weights of an operator's results together.
@@ -59,7 +83,8 @@ Result<void> Interpreter::Runner::gather(Layer& layer, const Op& op) {
   return {};
 }
 
-Result<void> Interpreter::Runner::prefetch(Layer& layer, Time not_before) {
+Result<void> Interpreter::Runner::prefetch(Layer& layer, TaskId id,
+                                           Time not_before) {
   const auto& ops = layer.block->operators;
   clock_.begin_prefetch(ops.size());
   for (std::size_t o = 0; o < ops.size(); ++o) {
@@ -69,7 +94,7 @@ Result<void> Interpreter::Runner::prefetch(Layer& layer, Time not_before) {
     }
     if (prices_ == nullptr) continue;
     clock_.hold(ops[o].stream, not_before);
-    clock_.finish(o, ops[o], clock_.ready(ops[o]), layer.times->operators[o]);
+    pass_operator(layer, o, id, clock_.ready(ops[o]));
   }
   clock_.end_prefetch();
   return {};
@@ -229,11 +254,7 @@ Result<void> Interpreter::Runner::run_operator(const Layer& layer,
     TRY_DO(act(frame, op));
   }
   if (prices_ == nullptr) return {};
-  const Time end = clock_.finish(o, op, start, layer.times->operators[o]);
-  if (keeps_operators) {
-    operators.push_back({id, layer.layer, static_cast<std::uint16_t>(o),
-                         layer.times->block, base_ + start, base_ + end});
-  }
+  pass_operator(layer, o, id, start);
   return {};
 }
 

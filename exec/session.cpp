@@ -23,10 +23,19 @@ const strategy::Annotation& optimizer_of(const Weight& w) {
   return w.placement.optimizer;
 }
 
+/// From one layout of one program to one of another.
+struct Passage {
+  const Program& from;
+  Choose leaves;
+  const Program& to;
+  Choose arrives;
+};
+
 /// One tensor of every parameter, from one program's layout to another's.
 Result<std::vector<reshard::TensorChange>> changes_between(
-    const Program& from, const Program& to, Choose layout,
-    kernels::DType dtype) {
+    const Passage& p, kernels::DType dtype) {
+  const Program& from = p.from;
+  const Program& to = p.to;
   if (from.weights.size() != to.weights.size()) {
     return fail(Fault::input, "states cannot move between different models");
   }
@@ -38,8 +47,8 @@ Result<std::vector<reshard::TensorChange>> changes_between(
       return fail(Fault::input, "states cannot move between different models");
     }
     changes.push_back({.name = a.parameter.name,
-                       .source = layout(from.weights[i]),
-                       .destination = layout(to.weights[i]),
+                       .source = p.leaves(from.weights[i]),
+                       .destination = p.arrives(to.weights[i]),
                        .shape = a.parameter.shape,
                        .dtype = dtype});
   }
@@ -61,11 +70,10 @@ Result<Move> planned(const std::vector<reshard::TensorChange>& changes,
   return move;
 }
 
-Result<Move> move_between(const Program& from, const Program& to, Choose layout,
-                          kernels::DType dtype,
-                          const clusters::Cluster& cluster) {
+Result<Move> move_along(const Passage& p, kernels::DType dtype,
+                        const clusters::Cluster& cluster) {
   TRY(const std::vector<reshard::TensorChange> changes,
-      changes_between(from, to, layout, dtype));
+      changes_between(p, dtype));
   return planned(changes, cluster);
 }
 
@@ -109,6 +117,9 @@ class Inside final : public Communicator {
   Result<void> meet(std::span<const RankId> group, Time& time) override {
     return world_.meet(outside(group), time);
   }
+  Result<void> sleep_until(std::chrono::steady_clock::time_point at) override {
+    return world_.sleep_until(at);
+  }
 
  private:
   std::vector<RankId> outside(std::span<const RankId> group) const {
@@ -132,16 +143,53 @@ std::vector<RankId> world_ranks(const Program& program, const RankOf& world) {
 
 }  // namespace
 
-std::vector<std::size_t> Job::order() const {
+std::vector<std::size_t> Job::order(std::int64_t number) const {
+  if (bridged) {
+    return {static_cast<std::size_t>(number % std::ssize(phases)), 0};
+  }
   std::vector<std::size_t> listed(phases.size());
   std::iota(listed.begin(), listed.end(), 0);
   return reshard::execution_order(listed);
 }
 
+namespace {
+
+/// Where parameters and gradients go within a step.
+Result<void> plan_moves(Job& job, const clusters::Cluster& cluster) {
+  const kernels::DType dtype = job.phases[0].dtype;
+  const kernels::DType wide = kernels::statistics_type(dtype);
+  const auto between = [&](const Passage& passage, kernels::DType type) {
+    return move_along(passage, type, cluster);
+  };
+  std::size_t before = 0;
+  for (std::size_t k = 0; k < job.phases.size() && job.bridged; ++k) {
+    const Program& home = job.phases[0];
+    const Program& used = job.phases[k];
+    TRY(job.parameters[k],
+        between({home, optimizer_of, used, resident_of}, dtype));
+    TRY(job.gradients[k],
+        between({used, optimizer_of, home, optimizer_of}, wide));
+  }
+  if (job.bridged) return {};
+  for (const std::size_t k : job.order()) {
+    const Program& from = job.phases[before];
+    const Program& to = job.phases[k];
+    TRY(job.parameters[k],
+        between({from, resident_of, to, resident_of}, dtype));
+    TRY(job.gradients[k],
+        between({from, optimizer_of, to, optimizer_of}, wide));
+    before = k;
+  }
+  return {};
+}
+
+}  // namespace
+
 Result<Job> make_job(std::vector<Program> phases,
-                     const clusters::Cluster& cluster) {
+                     const clusters::Cluster& cluster, bool bridged) {
   Job job;
   job.phases = std::move(phases);
+  job.bridged = bridged;
   std::set<DeviceId> devices;
   for (const Program& p : job.phases) {
     for (const schedule::Rank& r : p.schedule.ranks) devices.insert(r.device);
@@ -149,21 +197,9 @@ Result<Job> make_job(std::vector<Program> phases,
   for (const DeviceId d : devices) {
     job.rank_of[d] = make_id<RankId>(job.rank_of.size());
   }
-  const std::size_t n = job.phases.size();
-  job.parameters.resize(n);
-  job.gradients.resize(n);
-  if (n < 2) return job;
-  const kernels::DType dtype = job.phases[0].dtype;
-  const kernels::DType wide = kernels::statistics_type(dtype);
-  std::size_t before = 0;
-  for (const std::size_t k : job.order()) {
-    const Program& from = job.phases[before];
-    TRY(job.parameters[k],
-        move_between(from, job.phases[k], resident_of, dtype, cluster));
-    TRY(job.gradients[k],
-        move_between(from, job.phases[k], optimizer_of, wide, cluster));
-    before = k;
-  }
+  job.parameters.resize(job.phases.size());
+  job.gradients.resize(job.phases.size());
+  if (job.phases.size() > 1 || bridged) TRY_DO(plan_moves(job, cluster));
   return job;
 }
 
@@ -171,7 +207,8 @@ Result<StateMove> state_move(const Job& from, const Job& to,
                              const clusters::Cluster& cluster) {
   const kernels::DType wide = kernels::statistics_type(from.phases[0].dtype);
   TRY(Move move,
-      move_between(from.phases[0], to.phases[0], optimizer_of, wide, cluster));
+      move_along({from.phases[0], optimizer_of, to.phases[0], optimizer_of},
+                 wide, cluster));
   StateMove out;
   out.by_state.push_back(std::move(move));
   return out;
@@ -179,12 +216,13 @@ Result<StateMove> state_move(const Job& from, const Job& to,
 
 Session::Session(const Job& job, DeviceId self, Device& device,
                  Communicator& world, const RankOf& rank_of,
-                 std::span<const Prices* const> prices)
+                 const JobPrices* prices)
     : job_(job),
       self_(self),
       device_(device),
       world_(world),
-      rank_of_(rank_of) {
+      rank_of_(rank_of),
+      prices_(prices) {
   for (std::size_t k = 0; k < job.phases.size(); ++k) {
     const Program& p = job.phases[k];
     Phase& phase = phases_.emplace_back();
@@ -194,13 +232,11 @@ Session::Session(const Job& job, DeviceId self, Device& device,
         std::make_unique<Inside>(world, world_ranks(p, rank_of), it->second);
     phase.interpreter = std::make_unique<Interpreter>(
         p, it->second, device, *phase.communicator,
-        k < prices.size() ? prices[k] : nullptr);
+        prices != nullptr ? &prices->phases[k] : nullptr);
   }
 }
 
 Session::~Session() = default;
-
-Interpreter* Session::updater() { return phases_[0].interpreter.get(); }
 
 Result<void> Session::initialise(const Values& values) {
   for (Phase& phase : phases_) {
@@ -266,61 +302,136 @@ int kind_of(State state, bool to_peers) {
   return (to_peers ? 9 : 3) + static_cast<int>(state);
 }
 
+Storage& resident_in(HeldWeight& w) { return w.resident(); }
+Storage& sum_in(HeldWeight& w) { return w.sum.storage; }
+Storage& copy_in(HeldWeight& w) { return w.copy.storage; }
+
 }  // namespace
 
 Result<void> Session::switch_to(std::size_t phase, std::size_t before,
                                 bool carries) {
-  const auto between = [&](auto pick, int kind) {
-    return Ends{each_of(phases_[before].interpreter.get(), pick),
-                each_of(phases_[phase].interpreter.get(), pick), kind, carries};
-  };
-  if (carries) {
+  Interpreter* const from = interpreter(before);
+  Interpreter* const to = interpreter(phase);
+  if (!carries) {
     return perform(
-        job_.gradients[phase],
-        between([](HeldWeight& w) -> Storage& { return w.sum.storage; }, 2),
-        self_, rank_of_, device_, world_);
+        job_.parameters[phase],
+        {each_of(from, resident_in), each_of(to, resident_in), 1, false}, self_,
+        rank_of_, device_, world_);
   }
-  return perform(
-      job_.parameters[phase],
-      between([](HeldWeight& w) -> Storage& { return w.resident(); }, 1), self_,
-      rank_of_, device_, world_);
+  return perform(job_.gradients[phase],
+                 {each_of(from, sum_in), each_of(to, sum_in), 2, true}, self_,
+                 rank_of_, device_, world_);
+}
+
+/// Rounded masters to where they are used, or gradients to the masters.
+Result<void> Session::bridge(std::size_t phase, bool back) {
+  Interpreter* const home = updater();
+  Interpreter* const used = interpreter(phase);
+  if (back) {
+    if (phase == 0) return {};
+    // What the first phase summed in another step.
+    if (home != nullptr) TRY_DO(home->weights().clear_sums());
+    return perform(job_.gradients[phase],
+                   {each_of(used, sum_in), each_of(home, sum_in), 2, true},
+                   self_, rank_of_, device_, world_);
+  }
+  if (home != nullptr) TRY_DO(home->weights().round_masters());
+  return perform(job_.parameters[phase],
+                 {each_of(home, copy_in), each_of(used, resident_in), 1, false},
+                 self_, rank_of_, device_, world_);
+}
+
+std::vector<RankId> Session::everyone_of_job() const {
+  std::vector<RankId> all;
+  for (const auto& [device, rank] : job_.rank_of) {
+    all.push_back(rank_of_.at(device));
+  }
+  return all;
+}
+
+Result<void> Session::begin_part(std::size_t part, std::size_t phase) {
+  if (!clock_) return {};
+  TRY_DO(clock_->pass_switch(part));
+  if (Interpreter* const rank = interpreter(phase)) {
+    rank->take_part(*clock_, part);
+  }
+  return {};
+}
+
+Result<double> Session::run_all(std::span<const data::Batch> batches,
+                                std::int64_t labels) {
+  double loss = 0;
+  std::size_t before = 0;
+  std::size_t part = 0;
+  for (const std::size_t k : job_.order()) {
+    if (k != before) TRY_DO(switch_to(k, before, false));
+    TRY_DO(begin_part(part, k));
+    if (phases_[k].interpreter) {
+      TRY(const double sum,
+          phases_[k].interpreter->accumulate(batches[k], labels));
+      loss += sum;
+    }
+    if (part > 0) TRY_DO(switch_to(k, before, true));
+    before = k;
+    ++part;
+  }
+  return loss;
+}
+
+Result<double> Session::run_bridged(std::span<const data::Batch> batches,
+                                    std::int64_t labels, std::size_t phase) {
+  double loss = 0;
+  TRY_DO(bridge(phase, false));
+  TRY_DO(begin_part(0, phase));
+  if (phases_[phase].interpreter) {
+    TRY(loss, phases_[phase].interpreter->accumulate(batches[phase], labels));
+  }
+  TRY_DO(bridge(phase, true));
+  TRY_DO(begin_part(1, 0));
+  return loss;
+}
+
+/// A device that is not in the updating phase gives its losses to all.
+Result<double> Session::share_loss(double loss) {
+  TRY(Buffer shared, Buffer::of(device_, Bytes{8}));
+  const auto bytes = std::as_writable_bytes(std::span(&loss, 1));
+  TRY_DO(device_.copy_in(shared.data(), bytes));
+  Time unused;
+  TRY_DO(world_.all_reduce(everyone_of_job(), kernels::DType::fp64,
+                           {shared.at({}), 8}, unused));
+  TRY_DO(device_.copy_out(bytes, shared.data()));
+  return loss;
 }
 
 Result<StepResult> Session::step(std::span<const data::Batch> batches,
                                  const Training& training, std::int64_t step) {
   std::int64_t labels = 0;
   for (const data::Batch& b : batches) labels += b.labels;
-  double loss = 0;
-  std::size_t before = 0;
-  bool first = true;
-  for (const std::size_t k : job_.order()) {
-    if (k != before) TRY_DO(switch_to(k, before, false));
-    if (phases_[k].interpreter) {
-      TRY(const double sum,
-          phases_[k].interpreter->accumulate(batches[k], labels));
-      loss += sum;
+  const std::vector<std::size_t> order = job_.order(step - 1);
+  if (prices_ != nullptr) {
+    const std::size_t kind = job_.bridged ? order[0] : 0;
+    clock_.emplace(prices_->steps[kind], self_, rank_of_, world_);
+    if (prices_->sleep > 0) {
+      Time unused;
+      TRY_DO(world_.meet(everyone_of_job(), unused));
+      clock_->begin_pacing(prices_->sleep);
     }
-    if (!first) TRY_DO(switch_to(k, before, true));
-    before = k;
-    first = false;
   }
-  // A device that is not in the updating phase gives its losses to all.
-  TRY(Buffer shared, Buffer::of(device_, Bytes{8}));
-  const auto bytes = std::as_writable_bytes(std::span(&loss, 1));
-  TRY_DO(device_.copy_in(shared.data(), bytes));
-  std::vector<RankId> all;
-  for (const auto& [device, rank] : job_.rank_of) {
-    all.push_back(rank_of_.at(device));
+  for (Phase& phase : phases_) {
+    if (phase.interpreter) phase.interpreter->begin_step();
   }
-  Time unused;
-  TRY_DO(
-      world_.all_reduce(all, kernels::DType::fp64, {shared.at({}), 8}, unused));
-  TRY_DO(device_.copy_out(bytes, shared.data()));
+  TRY(double loss, job_.bridged ? run_bridged(batches, labels, order[0])
+                                : run_all(batches, labels));
+  if (clock_) {
+    TRY_DO(clock_->meet_for_update(order.size() - 1, everyone_of_job()));
+  }
+  TRY(loss, share_loss(loss));
   StepResult result;
   if (Interpreter* const last = updater()) {
-    TRY(result, last->update(training, step, 0));
+    TRY(result, last->update(training, step, 0, !job_.bridged));
   }
   result.loss = labels > 0 ? loss / static_cast<double>(labels) : 0;
+  if (clock_) result.virtual_end = clock_->end();
   return result;
 }
 

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -25,19 +26,23 @@ struct Move {
 ///         Before a phase runs, parameters come from the one before it;
 ///         gradients are summed into each phase's optimizer layout and carried
 ///         from one to the next.
+///         A bridged job's step (Hydraulis) runs one of the phases: parameters
+///         come from the first one's masters, gradients go back there.
 struct Job {
   std::vector<Program> phases;
+  bool bridged = false;
   /// By phase: from the phase that runs before it (the first one's parameters
-  /// are there when a step begins).
+  /// are there when a step begins). Bridged: to the phase, and back from it.
   std::vector<Move> parameters, gradients;
   RankOf rank_of;  ///< of all devices of all phases
-  /// Phases in the order they run.
-  std::vector<std::size_t> order() const;
+  /// Phases in the order that step `number` (from 0) runs them: all, or of a
+  /// bridged job one, in turns, and the first.
+  std::vector<std::size_t> order(std::int64_t number = 0) const;
 };
 
 /// Errors: as reshard::plan_switch.
 Result<Job> make_job(std::vector<Program> phases,
-                     const clusters::Cluster& cluster);
+                     const clusters::Cluster& cluster, bool bridged = false);
 
 /// Everything that is kept between steps, from one job to another.
 struct StateMove {
@@ -64,15 +69,15 @@ struct PeerCopies {
 class Session {
  public:
   /// `world`: a communicator whose ranks are `rank_of`, all of the job's
-  /// devices and perhaps more; both must outlive this. `prices` by phase;
-  /// empty: no virtual time passes.
+  /// devices and perhaps more; both and `prices` must outlive this. Without
+  /// prices no virtual time passes.
   Session(const Job& job, reshard::DeviceId self, Device& device,
           Communicator& world, const RankOf& rank_of,
-          std::span<const Prices* const> prices = {});
+          const JobPrices* prices = nullptr);
   ~Session();
 
   Result<void> initialise(const Values& values);
-  /// One step; `batches` by phase.
+  /// One step, number `step` from 1; `batches` by phase.
   Result<StepResult> step(std::span<const data::Batch> batches,
                           const Training& training, std::int64_t step);
   /// Takes parameters and optimizer states over from another session, of
@@ -95,7 +100,14 @@ class Session {
   Result<void> update_copies(const PeerCopies& copies, Spares* mine);
 
   /// The device's rank in the phase that updates; null when it has none.
-  Interpreter* updater();
+  Interpreter* updater() { return interpreter(0); }
+  /// The same of any phase.
+  Interpreter* interpreter(std::size_t phase) {
+    return phases_[phase].interpreter.get();
+  }
+  const Job& job() const { return job_; }
+  /// Times of the last step, by its tasks; null without prices.
+  const StepClock* clock() const { return clock_ ? &*clock_ : nullptr; }
 
  private:
   struct Phase {
@@ -103,13 +115,24 @@ class Session {
     std::unique_ptr<Interpreter> interpreter;
   };
   Result<void> switch_to(std::size_t phase, std::size_t before, bool carries);
+  Result<void> bridge(std::size_t phase, bool back);
+  Result<double> run_all(std::span<const data::Batch> batches,
+                         std::int64_t labels);
+  Result<double> run_bridged(std::span<const data::Batch> batches,
+                             std::int64_t labels, std::size_t phase);
+  /// Begins part `part`, which is of `phase`.
+  Result<void> begin_part(std::size_t part, std::size_t phase);
+  Result<double> share_loss(double loss);
+  std::vector<RankId> everyone_of_job() const;
 
   const Job& job_;
   reshard::DeviceId self_;
   Device& device_;
   Communicator& world_;
   const RankOf& rank_of_;
+  const JobPrices* prices_;
   std::vector<Phase> phases_;
+  std::optional<StepClock> clock_;
 };
 
 }  // namespace troupe::exec

@@ -340,7 +340,14 @@ Result<void> Weights::gather(Communicator& communicator) {
   return {};
 }
 
-Result<void> Weights::publish(Communicator& communicator) {
+Result<void> Weights::clear_sums() {
+  for (HeldWeight& held : held_) {
+    TRY_DO(device_.zero(held.sum.buffer.data(), held.sum.buffer.size()));
+  }
+  return {};
+}
+
+Result<void> Weights::round_masters() {
   for (HeldWeight& held : held_) {
     kernels::Cast call{.from = held.master.storage.dtype,
                        .to = held.copy.storage.dtype};
@@ -350,6 +357,11 @@ Result<void> Weights::publish(Communicator& communicator) {
     call.out = held.copy.buffer.data();
     TRY_DO(device_.run(call));
   }
+  return {};
+}
+
+Result<void> Weights::publish(Communicator& communicator) {
+  TRY_DO(round_masters());
   return gather(communicator);
 }
 

@@ -103,7 +103,11 @@ class Weights {
                       std::int64_t step);
   /// New parameters from the optimizer layout to the compute layout.
   Result<void> gather(Communicator& communicator);
-  /// The same after master parameters were replaced: rounds them first.
+  /// Rounds master parameters, so that they can be gathered.
+  Result<void> round_masters();
+  /// Makes the summed gradients zero.
+  Result<void> clear_sums();
+  /// Gathers after master parameters were replaced: rounds them first.
   Result<void> publish(Communicator& communicator);
 
   /// What this rank holds of parameter number `index` of the program; null
