@@ -5,7 +5,9 @@
 #include <optional>
 
 #include "base/file.h"
+#include "base/text.h"
 #include "cli/command.h"
+#include "cli/disturbance.h"
 #include "cli/emulated_trace.h"
 #include "cli/emulation.h"
 #include "cli/options.h"
@@ -25,6 +27,7 @@ struct Options {
   std::string results;
   bool json = false, no_store = false, mpi = false;
   emu::MpiOptions mpi_options;
+  DisturbanceOptions disturbance;
 };
 
 void add_mpi_options(CLI::App& command, Options& o) {
@@ -82,6 +85,11 @@ void add_options(CLI::App& command, Options& o) {
   command.add_option("--results", o.results,
                      "Run store for the virtual clock's step");
   command.add_flag("--no-store", o.no_store, "Do not keep the run");
+  command
+      .add_option("--sleep", o.request.sleep,
+                  "Ranks really wait for this share of the virtual time: 0.01")
+      ->check(CLI::Range(1e-9, 1e6));
+  add_disturbance_options(command, o.disturbance);
   add_mpi_options(command, o);
   command.add_flag("--json", o.json, "The answer as JSON");
 }
@@ -99,6 +107,64 @@ Json verify_json(const emu::Deviation& d, double bound) {
           {"undetermined", d.undetermined}};
 }
 
+/// Every task of the last step, and every change of strategy.
+bool agrees(const EmulationAnswer& a) {
+  bool out = a.difference.empty() &&
+             a.uncontended_step == a.emulation.virtual_steps.back();
+  for (const SimulatedTransition& t : a.transitions) {
+    out = out && t.alone == t.emulated;
+  }
+  return out;
+}
+
+/// What a step that sleeps should take.
+double expected_s(const EmulationAnswer& a) {
+  return a.sleep * to_seconds(a.emulation.virtual_steps.back());
+}
+
+Json seconds_json(const std::vector<Time>& times) {
+  Json out = Json::array();
+  for (const Time t : times) out.push_back(to_seconds(t));
+  return out;
+}
+
+Json transitions_json(const EmulationAnswer& a) {
+  Json out = Json::array();
+  for (const SimulatedTransition& t : a.transitions) {
+    out.push_back({{"virtual_s", to_seconds(t.emulated)},
+                   {"uncontended_s", to_seconds(t.alone)},
+                   {"simulated_s", to_seconds(t.shared)},
+                   {"bytes", t.moved.v}});
+  }
+  return out;
+}
+
+void print_clock(const EmulationAnswer& a) {
+  say("virtual step {:.12g} s, simulated without contention {:.12g} s{}\n",
+      to_seconds(a.emulation.virtual_steps.back()),
+      to_seconds(a.uncontended_step),
+      agrees(a) ? ": every task equal" : ": NOT equal");
+  if (!a.difference.empty()) {
+    say("first difference (simulated, emulated): {}\n", a.difference);
+  }
+  say("simulated {:.12g} s{}\n", to_seconds(a.simulated_step),
+      a.contended > 0
+          ? fmt::format(" ({} flows shared a full link)", a.contended)
+          : "");
+  if (a.emulation.slept_s > 0) {
+    say("slept: the last step took {:.6g} s, its virtual time x {:g} is {:.6g} "
+        "s\n",
+        a.emulation.slept_s, a.sleep, expected_s(a));
+  }
+  for (std::size_t i = 0; i < a.transitions.size(); ++i) {
+    const SimulatedTransition& t = a.transitions[i];
+    say("change of strategy {}: {} of states in {:.12g} s, simulated without "
+        "contention {:.12g} s, with {:.12g} s\n",
+        i + 1, human(t.moved), to_seconds(t.emulated), to_seconds(t.alone),
+        to_seconds(t.shared));
+  }
+}
+
 Json to_json(const EmulationAnswer& a) {
   Json out{{"strategy", a.strategy},
            {"model", a.model},
@@ -114,10 +180,17 @@ Json to_json(const EmulationAnswer& a) {
     out["verify"] = verify_json(*a.emulation.deviation, a.bound);
   }
   if (a.virtual_clock) {
-    out["virtual_step_time_s"] = to_seconds(a.emulation.virtual_step);
+    out["virtual_step_time_s"] = to_seconds(a.emulation.virtual_steps.back());
     out["simulated_step_time_s"] = to_seconds(a.simulated_step);
     out["uncontended_step_time_s"] = to_seconds(a.uncontended_step);
-    out["clock_agrees"] = a.uncontended_step == a.emulation.virtual_step;
+    out["clock_agrees"] = agrees(a);
+    if (!a.difference.empty()) out["clock_difference"] = a.difference;
+    out["virtual_steps_s"] = seconds_json(a.emulation.virtual_steps);
+    if (!a.transitions.empty()) out["transitions"] = transitions_json(a);
+    if (a.emulation.slept_s > 0) {
+      out["slept_s"] = a.emulation.slept_s;
+      out["slept_expected_s"] = expected_s(a);
+    }
     out["contended_flows"] = a.contended;
     if (a.run) out["run"] = a.run->id;
   }
@@ -143,14 +216,7 @@ void print(const EmulationAnswer& a) {
     say("{}\n", d.largest() <= a.bound ? "equal" : "NOT equal");
   }
   if (a.virtual_clock) {
-    say("virtual step {:.12g} s, simulated without contention {:.12g} s{}\n",
-        to_seconds(a.emulation.virtual_step), to_seconds(a.uncontended_step),
-        a.emulation.virtual_step == a.uncontended_step ? ": equal"
-                                                       : ": NOT equal");
-    say("simulated {:.12g} s{}\n", to_seconds(a.simulated_step),
-        a.contended > 0
-            ? fmt::format(" ({} flows shared a full link)", a.contended)
-            : "");
+    print_clock(a);
   }
   say("wall time {:.2f} s, at most {:.1f} MiB in a rank, {:.1f} between "
       "steps\n",
@@ -197,13 +263,15 @@ Result<std::vector<clusters::DeviceId>> lost_devices(
 }
 
 /// Keeps the step beside simulated ones, for `troupe compare`.
-Result<void> keep(const Options& o, results::RunResult& run) {
+Result<void> keep(const Options& o, EmulationAnswer& answer) {
+  results::RunResult& run = *answer.run;
   run.command = {"emulate", o.source.strategy};
+  append(o.disturbance, run.command);
   TRY(results::Store store,
       results::Store::open(o.results.empty()
                                ? home_root() / "results.db"
                                : std::filesystem::path(o.results)));
-  TRY_DO(store.add(run));
+  TRY_DO(store.add(run, answer.timeline));
   return {};
 }
 
@@ -286,6 +354,14 @@ Result<Prepared> prepare(Options& o, emu::MpiSession* mpi) {
   if (mpi == nullptr || mpi->rank() == 0) print_warnings(*out.course.plans[0]);
   o.request.precision = *kernels::parse_dtype(o.precision);
   o.request.virtual_clock = !o.clock.empty();
+  TRY(o.request.disturbance,
+      disturbance_of(o.disturbance, out.course.plans[0]->cluster));
+  if ((o.request.disturbance || o.request.sleep > 0) &&
+      !o.request.virtual_clock) {
+    return fail(Fault::input,
+                "--noise, --slow and --sleep are of the virtual clock; add "
+                "--clock virtual");
+  }
   if (!o.request.trace.empty() && !o.request.virtual_clock) {
     return fail(Fault::input,
                 "--trace shows the virtual clock; add --clock "
@@ -300,7 +376,7 @@ Result<Prepared> prepare(Options& o, emu::MpiSession* mpi) {
 
 Result<int> answer(Prepared& prepared, const Options& o, bool prints) {
   TRY(EmulationAnswer answer, prepared.job->perform());
-  if (answer.run && !o.no_store) TRY_DO(keep(o, *answer.run));
+  if (answer.run && !o.no_store) TRY_DO(keep(o, answer));
   const Course& course = prepared.course.course;
   const std::string& stopped = answer.history.stopped;
   if (prints && o.json) {

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "cli/simulation.h"
+#include "cli/virtual_clock.h"
 #include "schedule/placement.h"
 #include "strategy/device_set.h"
 #include "strategy/shrink.h"
@@ -59,7 +60,8 @@ Result<exec::Job> job_of(const strategy::Plan& plan,
     TRY(exec::Program program, program_of(plan, phase, &like));
     programs.push_back(std::move(program));
   }
-  return exec::make_job(std::move(programs), plan.cluster);
+  return exec::make_job(std::move(programs), plan.cluster,
+                        bridged(*asked.plan, asked.phases));
 }
 
 /// Small enough, in the arithmetic's type.

@@ -6,10 +6,9 @@
 #include <optional>
 #include <utility>
 
-#include "cli/emulated_run.h"
 #include "cli/emulated_segments.h"
-#include "cli/simulation.h"
-#include "cli/write_trace.h"
+#include "cli/virtual_clock.h"
+#include "cli/whole_step.h"
 #include "emu/truth.h"
 #include "emu/virtual_prices.h"
 #include "strategy/one_device.h"
@@ -28,38 +27,6 @@ Result<std::vector<emu::Snapshot>> truth_of(
     return program_of(one, 0);
   };
   return emu::truth_of(rehearsal.segments, batches, options, alone);
-}
-
-/// The simulated step that the virtual clock is to agree with.
-struct Simulated {
-  schedule::Schedule schedule;
-  std::unique_ptr<profiles::CostModel> costs;
-  std::unique_ptr<sim::Network> network;
-  std::unique_ptr<sim::PriceList> prices;
-  sim::Activities activities;
-  sim::Run run;
-  sim::Run alone;  ///< every communication as if it had the links to itself
-};
-
-Result<std::unique_ptr<Simulated>> simulated(const strategy::Plan& plan,
-                                             std::size_t phase,
-                                             const std::string& profiles) {
-  auto s = std::make_unique<Simulated>();
-  TRY(s->schedule, lower_phase(plan, phase));
-  TRY(s->costs, load_costs(profiles, plan.cluster));
-  s->network = std::make_unique<sim::Network>(plan.cluster, *s->costs);
-  s->prices = std::make_unique<sim::PriceList>(s->schedule, plan.cluster,
-                                               *s->network, *s->costs);
-  s->activities = sim::activities_of(s->schedule, *s->network);
-  TRY(s->run, sim::perform(s->schedule, *s->prices, s->activities,
-                           s->network->links()));
-  sim::Activities alone = s->activities;
-  for (auto* const list : {&alone.transfers, &alone.syncs}) {
-    for (sim::Activity& a : *list) a.shares.clear();
-  }
-  TRY(s->alone,
-      sim::perform(s->schedule, *s->prices, alone, s->network->links()));
-  return s;
 }
 
 Result<data::Corpus> corpus_of(const EmulationRequest& request) {
@@ -85,39 +52,47 @@ Result<void> load_start(const EmulationRequest& request,
   return {};
 }
 
-/// The virtual clock's prices; they read from `simulated`.
-Result<exec::Prices> clock_prices(const Course& course,
-                                  const schedule::Schedule& performed,
-                                  const std::string& profiles,
-                                  std::unique_ptr<Simulated>& priced) {
-  const PlannedSteps& first = course.strategies[0];
-  if (course.acts.size() > 1 || first.phases.size() > 1) {
-    return fail(Fault::input,
-                "the virtual clock runs for one phase; choose it with --phase");
+/// The virtual clock.
+struct Clocks {
+  std::vector<std::unique_ptr<VirtualJob>> jobs;  ///< by strategy, or none
+  /// Before each segment where something moves.
+  std::vector<std::optional<VirtualTransition>> transitions;
+};
+
+Result<void> check_structure(const VirtualJob& priced,
+                             const exec::Job& performed) {
+  for (std::size_t k = 0; k < priced.schedules.size(); ++k) {
+    const std::string difference = emu::structure_difference(
+        priced.schedules[k], performed.phases[k].schedule);
+    if (!difference.empty()) return fail(Fault::input, difference);
   }
-  TRY(priced, simulated(*first.plan, first.phases[0], profiles));
-  const std::string difference =
-      emu::structure_difference(priced->schedule, performed);
-  if (!difference.empty()) return fail(Fault::input, difference);
-  return emu::virtual_prices(priced->schedule, *priced->prices,
-                             priced->activities);
+  return {};
 }
 
-/// The emulated step as a run, with its trace where one is wanted.
-Result<results::RunResult> emulated_run(const strategy::Plan& plan,
-                                        const Simulated& priced,
-                                        const emu::Emulation& emulation,
-                                        const std::filesystem::path& trace) {
-  const sim::Run run = run_of(priced.schedule, emulation.recorded);
-  results::RunResult out =
-      answer_of({priced.schedule, plan.cluster, *priced.prices,
-                 priced.activities, run, kReserve},
-                *priced.costs, SimulationOptions{}.bar_pipelines);
-  out.performance = "emulated";
-  name_plan(plan, out);
-  if (!trace.empty()) {
-    TRY_DO(write_trace(trace, priced.schedule, run,
-                       records_of(emulation.recorded)));
+/// Gives every segment its prices.
+Result<Clocks> clocks_of(const Course& course, const EmulationRequest& request,
+                         Rehearsal& rehearsal) {
+  Clocks out;
+  out.jobs.resize(course.strategies.size());
+  out.transitions.resize(rehearsal.segments.size());
+  const VirtualJob* before = nullptr;
+  for (std::size_t s = 0; s < rehearsal.segments.size(); ++s) {
+    const runs::Stretch& stretch = rehearsal.history.stretches[s];
+    const auto which = static_cast<std::size_t>(stretch.runs);
+    auto& job = out.jobs[which];
+    if (!job) {
+      const PlannedSteps& steps = course.strategies[which];
+      TRY(job, virtual_job(*steps.plan, steps.phases,
+                           {request.profiles, request.disturbance}));
+      TRY_DO(check_structure(*job, *rehearsal.jobs[which]));
+      job->clock.sleep = request.sleep;
+    }
+    rehearsal.segments[s].prices = &job->clock;
+    if (stretch.moves && before != nullptr) {
+      TRY(out.transitions[s], virtual_transition(*before, *job, stretch.lost));
+      rehearsal.segments[s].transition = &out.transitions[s]->clock;
+    }
+    before = job.get();
   }
   return out;
 }
@@ -146,12 +121,15 @@ struct EmulationJob::State {
   emu::EmulationOptions options;
   std::vector<emu::StepBatches> batches;
   std::optional<std::vector<emu::Snapshot>> truth;
-  std::unique_ptr<Simulated> priced;  ///< with the virtual clock
-  exec::Prices prices;
+  std::optional<Clocks> clocks;
+  int last_runs = 0;  ///< the strategy of the last step
   EmulationAnswer answer;
 
   Result<void> read(const EmulationRequest& request);
   Result<void> price(const EmulationRequest& request);
+  Result<void> conclude(EmulationAnswer& out) const;
+  const VirtualJob& last_job() const;
+  const SimulatedStep& last_step() const;
 };
 
 /// Options and data.
@@ -174,15 +152,56 @@ Result<void> EmulationJob::State::read(const EmulationRequest& request) {
   return {};
 }
 
+const VirtualJob& EmulationJob::State::last_job() const {
+  return *clocks->jobs[static_cast<std::size_t>(last_runs)];
+}
+
+const SimulatedStep& EmulationJob::State::last_step() const {
+  const auto before = emu::steps_before(rehearsal.segments);
+  const exec::Job& job = *rehearsal.segments.back().job;
+  const auto order = job.order(options.first_step + before.back());
+  return last_job().steps[job.bridged ? order[0] : 0];
+}
+
 Result<void> EmulationJob::State::price(const EmulationRequest& request) {
-  TRY(prices, clock_prices(course, rehearsal.jobs[0]->phases[0].schedule,
-                           request.profiles, priced));
-  options.recorded = stage_heads(priced->schedule);
-  options.records_operators = !request.trace.empty();
+  TRY(clocks, clocks_of(course, request, rehearsal));
+  last_runs = rehearsal.history.stretches.back().runs;
+  const SimulatedStep& step = last_step();
+  for (const runs::StepPart& part : step.graph.parts) {
+    options.recorded.push_back(stage_heads(*part.schedule));
+  }
   answer.virtual_clock = true;
-  answer.simulated_step = priced->run.step;
-  answer.uncontended_step = priced->alone.step;
-  answer.contended = priced->run.contended;
+  answer.sleep = request.sleep;
+  answer.simulated_step = step.step;
+  answer.uncontended_step = step.alone.step;
+  answer.contended = step.run.contended;
+  return {};
+}
+
+/// What the virtual clock came to, beside what was simulated.
+Result<void> EmulationJob::State::conclude(EmulationAnswer& out) const {
+  const SimulatedStep& step = last_step();
+  const VirtualJob& job = last_job();
+  const emu::Emulation& e = out.emulation;
+  const sim::Run run = run_of(step.timeline.schedule, e.tasks);
+  out.difference = first_difference(job, step, step.alone, run);
+  if (out.difference.empty() && !e.disputed.empty()) {
+    out.difference = "ranks have different times for the same task";
+  }
+  for (std::size_t i = 0; i < clocks->transitions.size(); ++i) {
+    const auto& t = clocks->transitions[i];
+    if (!t) continue;
+    out.transitions.push_back(
+        {e.virtual_transitions[i], t->alone, t->simulated, t->moved});
+  }
+  const bool first = options.mpi == nullptr || options.mpi->rank() == 0;
+  if (!first) return {};
+  out.run = whole_run(job, step, run);
+  out.run->performance = "emulated";
+  out.timeline = timeline_of(step, run, e.recorded);
+  if (!trace.empty()) {
+    TRY_DO(write_emulated(trace, job, step, run, e.recorded));
+  }
   return {};
 }
 
@@ -221,8 +240,7 @@ Result<EmulationAnswer> EmulationJob::perform() {
   State& s = *state_;
   EmulationAnswer out = std::move(s.answer);
   TRY(out.emulation, emu::emulate(s.rehearsal.segments, s.batches, s.options,
-                                  s.truth ? &*s.truth : nullptr,
-                                  s.priced ? &s.prices : nullptr));
+                                  s.truth ? &*s.truth : nullptr));
   const bool first = s.options.mpi == nullptr || s.options.mpi->rank() == 0;
   if (!s.save.empty() && first) {
     s.saved.model = out.model;
@@ -231,10 +249,7 @@ Result<EmulationAnswer> EmulationJob::perform() {
                     emu::steps_before(s.rehearsal.segments).back();
     TRY_DO(emu::write_checkpoint(s.save, s.saved));
   }
-  if (s.priced && first) {
-    TRY(out.run, emulated_run(*s.course.strategies[0].plan, *s.priced,
-                              out.emulation, s.trace));
-  }
+  if (s.clocks) TRY_DO(s.conclude(out));
   out.wall_time_s =
       std::chrono::duration<double>(std::chrono::steady_clock::now() - s.start)
           .count();

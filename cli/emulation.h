@@ -8,6 +8,7 @@
 
 #include "emu/emulate.h"
 #include "results/run.h"
+#include "results/timeline.h"
 #include "runs/elastic_script.h"
 #include "strategy/load.h"
 
@@ -42,6 +43,16 @@ struct EmulationRequest {
   std::filesystem::path trace;       ///< of the virtual clock, or empty
   std::string fault;                 ///< "RANK:STEP:KIND", for proofs
   int threads = 2;
+  /// Of the virtual clock: noise, slow devices.
+  std::optional<schedule::Disturbance> disturbance;
+  double sleep = 0;  ///< share of the virtual time that ranks really wait
+};
+
+/// A change of strategy by the virtual clock's rules.
+struct SimulatedTransition {
+  Time emulated;
+  Time alone, shared;  ///< simulated, without and with shared links
+  Bytes moved;
 };
 
 struct EmulationAnswer {
@@ -49,11 +60,17 @@ struct EmulationAnswer {
   emu::Emulation emulation;
   double bound = 0;  ///< of deviations, by precision
   bool virtual_clock = false;
+  double sleep = 0;  ///< as asked for
   Time simulated_step;
   /// Simulated without contention: what the virtual clock must agree with.
   Time uncontended_step;
+  /// The first task of the last step that the simulator (without contention)
+  /// has at other times; empty when all are equal, to the picosecond.
+  std::string difference;
+  std::vector<SimulatedTransition> transitions;  ///< before all but the first
   /// The last step by the virtual clock, to be kept beside simulated ones.
   std::optional<results::RunResult> run;
+  results::Timeline timeline;
   std::int64_t contended = 0;  ///< simulated flows that shared a full link
   double wall_time_s = 0;
   std::vector<std::int64_t> step_numbers;  ///< of this run, from 1

@@ -77,6 +77,7 @@ Json times_json(const runs::StepTimes& times, const strategy::Strategy& s,
   return {{"step_time_s", to_seconds(times.step)},
           {"overlapped", times.overlapped},
           {"apart_s", to_seconds(times.apart)},
+          {"uncontended_s", to_seconds(times.uncontended)},
           {"without_switches_s", to_seconds(times.without)},
           {"in_switches_s", to_seconds(times.in_switches())},
           {"mfu", times.mfu},
@@ -94,6 +95,7 @@ runs::StepOptions step_options(const SwitchView& view,
   options.switching.cache = view.cache;
   options.switching.rates = &rates;
   options.host_per_operator = view.host_per_operator;
+  options.disturbance = view.disturbance;
   return options;
 }
 

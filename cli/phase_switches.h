@@ -10,6 +10,7 @@
 #include "base/result.h"
 #include "profiles/cost.h"
 #include "reshard/plan_cache.h"
+#include "schedule/disturbance.h"
 #include "strategy/load.h"
 
 namespace troupe::cli {
@@ -29,6 +30,7 @@ struct SwitchView {
   Time host_per_operator;
   const reshard::PlanCache* cache = nullptr;
   std::filesystem::path trace = {};  ///< for the whole step, or empty
+  const schedule::Disturbance* disturbance = nullptr;  ///< or none
 };
 
 /// {"switches": [...], "switches_s": sum, "full_step": {...}}, or "bridges",

@@ -14,11 +14,14 @@
 #include "base/progress.h"
 #include "base/text.h"
 #include "cli/command.h"
+#include "cli/disturbance.h"
 #include "cli/options.h"
 #include "cli/phase_switches.h"
 #include "cli/say.h"
 #include "cli/simulation.h"
 #include "cli/sweep.h"
+#include "cli/virtual_clock.h"
+#include "cli/whole_step.h"
 #include "results/report.h"
 #include "results/store.h"
 #include "results/table.h"
@@ -35,7 +38,8 @@ struct SimulateOptions {
   double reserve_gib = kReserveGib, host_us = 0.0;
   bool json = false, no_fold = false, no_store = false, progress = false;
   std::uint64_t switch_memory = 0;
-  bool no_plan_cache = false;
+  bool no_plan_cache = false, uncontended = false;
+  DisturbanceOptions disturbance;
 };
 
 /// Refuses "nan", which every comparison of a range lets pass.
@@ -45,10 +49,14 @@ std::string finite_number(const std::string& text) {
              : text + " is not a finite number";
 }
 
-SimulationOptions simulation_options(const SimulateOptions& o) {
+SimulationOptions simulation_options(
+    const SimulateOptions& o,
+    const std::optional<schedule::Disturbance>& disturbance = {}) {
   SimulationOptions out;
   out.operators = o.detail == "operators";
   out.fold = !o.no_fold;
+  out.uncontended = o.uncontended;
+  out.disturbance = disturbance ? &*disturbance : nullptr;
   out.host_per_operator = seconds(o.host_us * 1e-6);
   out.reserve = {static_cast<std::int64_t>(o.reserve_gib *
                                            static_cast<double>(kReserve.v))};
@@ -75,6 +83,8 @@ std::vector<std::string> command_of(const SimulateOptions& o) {
   add("--phase", o.phase);
   if (o.detail != "tasks") add("--detail", o.detail);
   if (o.no_fold) out.emplace_back("--no-fold");
+  if (o.uncontended) out.emplace_back("--uncontended");
+  append(o.disturbance, out);
   if (o.reserve_gib != kReserveGib) {
     add("--reserve-gib", fmt::format("{}", o.reserve_gib));
   }
@@ -128,6 +138,12 @@ Result<void> check_outputs(const SimulateOptions& o, const strategy::Plan& plan,
   return {};
 }
 
+/// Of the command, else of the strategy.
+Bytes switch_memory(const SimulateOptions& o, const strategy::Strategy& s) {
+  return o.switch_memory > 0 ? Bytes{static_cast<std::int64_t>(o.switch_memory)}
+                             : s.switch_memory;
+}
+
 std::filesystem::path store_path(const SimulateOptions& o) {
   return o.results.empty() ? home_root() / "results.db"
                            : std::filesystem::path(o.results);
@@ -148,12 +164,44 @@ Result<void> check_store(const SimulateOptions& o) {
   return {};
 }
 
+/// A step of all phases, with its tasks and operators.
+struct WholeStep {
+  results::RunResult run;
+  results::Timeline timeline;
+};
+
+/// With --detail operators: what `compare` looks at event by event.
+Result<std::vector<WholeStep>> whole_steps(
+    const SimulateOptions& o, const strategy::Plan& plan,
+    const std::vector<std::size_t>& phases,
+    const std::optional<schedule::Disturbance>& disturbance) {
+  std::vector<WholeStep> out;
+  if (o.no_store || o.detail != "operators") return out;
+  const SimulationOptions options = simulation_options(o);
+  TRY(const auto job,
+      virtual_job(plan, phases,
+                  {o.profiles, disturbance, options.host_per_operator,
+                   switch_memory(o, plan.strategy)}));
+  for (const SimulatedStep& step : job->steps) {
+    const sim::Run& run = o.uncontended ? step.alone : step.run;
+    out.push_back(
+        {whole_run(*job, step, run), simulated_timeline(*job, step, run)});
+    out.back().run.command = command_of(o);
+  }
+  return out;
+}
+
 Result<void> keep(const SimulateOptions& o,
-                  std::vector<results::RunResult>& runs) {
+                  std::vector<results::RunResult>& runs,
+                  std::span<WholeStep> steps) {
   if (o.no_store) return {};
   TRY(results::Store store, results::Store::open(store_path(o)));
   for (results::RunResult& run : runs) {
-    TRY_DO(store.add(run));
+    const bool only = runs.size() == 1 && !steps.empty();
+    TRY_DO(store.add(run, only ? steps[0].timeline : results::Timeline{}));
+  }
+  for (WholeStep& step : steps) {
+    if (runs.size() > 1) TRY_DO(store.add(step.run, step.timeline));
   }
   return {};
 }
@@ -177,18 +225,13 @@ void print(const SimulateOptions& o,
   say("{}\n", to_text(out));
 }
 
-/// Of the command, else of the strategy.
-Bytes switch_memory(const SimulateOptions& o, const strategy::Strategy& s) {
-  return o.switch_memory > 0 ? Bytes{static_cast<std::int64_t>(o.switch_memory)}
-                             : s.switch_memory;
-}
-
 Result<int> simulate_once(const SimulateOptions& o) {
   TRY(const strategy::Plan plan, load(o.source));
   TRY(const auto phases, choose_phases(plan.strategy, o.phase));
   TRY_DO(check_outputs(o, plan, phases));
   TRY_DO(check_store(o));
   TRY(const auto costs, load_costs(o.profiles, plan.cluster));
+  TRY(const auto disturbance, disturbance_of(o.disturbance, plan.cluster));
   std::vector<results::RunResult> runs;
   Progress progress("phases simulated",
                     static_cast<std::int64_t>(phases.size()), o.progress);
@@ -196,14 +239,15 @@ Result<int> simulate_once(const SimulateOptions& o) {
     if (interrupted()) return fail(Fault::interrupted, "interrupted");
     const std::string& name = plan.strategy.phases[p].name;
     const bool several = phases.size() > 1;
-    SimulationOptions options = simulation_options(o);
+    SimulationOptions options = simulation_options(o, disturbance);
     options.trace = file_for(o.trace, name, several);
     TRY(results::RunResult run, simulate_phase(plan, p, *costs, options));
     run.command = command_of(o);
     runs.push_back(std::move(run));
     progress.update(static_cast<std::int64_t>(runs.size()), name);
   }
-  TRY_DO(keep(o, runs));
+  TRY(std::vector<WholeStep> steps, whole_steps(o, plan, phases, disturbance));
+  TRY_DO(keep(o, runs, steps));
   for (const auto& run : runs) {
     if (o.report.empty()) break;
     TRY_DO(results::write_report(file_for(o.report, run.phase, runs.size() > 1),
@@ -215,13 +259,18 @@ Result<int> simulate_once(const SimulateOptions& o) {
                     {*costs, switch_memory(o, plan.strategy),
                      simulation_options(o).host_per_operator,
                      o.no_plan_cache ? nullptr : &cache,
-                     file_for(o.trace, "whole-step", true)}));
+                     file_for(o.trace, "whole-step", true),
+                     disturbance ? &*disturbance : nullptr}));
   print(o, runs, switches);
   return 0;
 }
 
 /// What a sweep cannot do is refused, not passed over.
 Result<void> check_sweep_options(const SimulateOptions& o) {
+  if (!o.sweep.empty() && o.disturbance.any()) {
+    return fail(Fault::input,
+                "--noise and --slow are of one step, not of a sweep");
+  }
   if (o.sweep.empty()) {
     if (o.sweep_out.empty() && o.keep.empty()) return {};
     return fail(Fault::input,
@@ -302,6 +351,10 @@ void add_options(CLI::App& command, SimulateOptions& o) {
       ->check(CLI::Range(std::uint64_t{0}, std::uint64_t{1} << 50));
   command.add_flag("--no-plan-cache", o.no_plan_cache,
                    "plan switches anew, keep no plans");
+  command.add_flag("--uncontended", o.uncontended,
+                   "every communication as if it had its links to itself, as "
+                   "the virtual clock of emulate");
+  add_disturbance_options(command, o.disturbance);
   command.add_flag("--progress", o.progress,
                    "print progress also without a terminal");
   command.add_option("--sweep", o.sweep,
@@ -355,7 +408,9 @@ Result<results::RunResult> simulate_again(
       plan.strategy.phases.size() > 1 && o.phase.empty() ? phase : o.phase;
   TRY(const auto phases, choose_phases(plan.strategy, wanted));
   TRY(const auto costs, load_costs(o.profiles, plan.cluster));
-  return simulate_phase(plan, phases.front(), *costs, simulation_options(o));
+  TRY(const auto disturbance, disturbance_of(o.disturbance, plan.cluster));
+  return simulate_phase(plan, phases.front(), *costs,
+                        simulation_options(o, disturbance));
 }
 
 void add_simulate(Commands& commands) {

@@ -102,23 +102,32 @@ void name_plan(const strategy::Plan& plan, results::RunResult& run) {
 Result<results::RunResult> simulate_schedule(const schedule::Schedule& schedule,
                                              const clusters::Cluster& cluster,
                                              const profiles::CostModel& costs,
-                                             const SimulationOptions& options) {
+                                             const SimulationOptions& options,
+                                             std::size_t phase) {
   const auto start = std::chrono::steady_clock::now();
   const sim::Network network(cluster, costs);
   sim::PriceList prices(schedule, cluster, network, costs,
                         options.host_per_operator);
   TRY_DO(go_on());
-  const sim::Activities activities = sim::activities_of(schedule, network);
+  sim::Activities activities = sim::activities_of(schedule, network);
+  const sim::Disturbed disturbed{options.disturbance,
+                                 static_cast<std::int32_t>(phase)};
+  if (disturbed.by) sim::disturb(activities, *disturbed.by, disturbed.phase);
+  if (options.uncontended) activities = sim::uncontended(std::move(activities));
   TRY_DO(go_on());
   std::vector<schedule::RankId> recorded;
   if (options.operators && !options.trace.empty()) {
     recorded = traced_ranks(schedule);
   }
   sim::OperatorDetail detail(schedule, prices, recorded,
-                             recorded.empty() ? 0 : kMostTracedOperators);
+                             recorded.empty() ? 0 : kMostTracedOperators,
+                             disturbed);
+  // Deviations are the operators'.
+  const bool details = options.operators || disturbed.by != nullptr;
   TRY(const sim::Run run,
       sim::perform(schedule, prices, activities, network.links(),
-                   options.operators ? &detail : nullptr, options.fold));
+                   details ? &detail : nullptr,
+                   options.fold && disturbed.by == nullptr));
   TRY_DO(go_on());
   results::RunResult out =
       answer_of({schedule, cluster, prices, activities, run, options.reserve},
@@ -139,7 +148,7 @@ Result<results::RunResult> simulate_phase(const strategy::Plan& plan,
   TRY(const schedule::Schedule schedule, lower_phase(plan, phase));
   TRY_DO(go_on());
   TRY(results::RunResult out,
-      simulate_schedule(schedule, plan.cluster, costs, options));
+      simulate_schedule(schedule, plan.cluster, costs, options, phase));
   name_plan(plan, out);
   for (const Finding& f : plan.findings.warnings()) {
     out.warnings.push_back(to_line(f));

@@ -13,6 +13,7 @@
 #include "profiles/cost.h"
 #include "results/metrics.h"
 #include "results/run.h"
+#include "schedule/disturbance.h"
 #include "schedule/schedule.h"
 #include "strategy/load.h"
 
@@ -24,8 +25,12 @@ struct SimulationOptions {
   bool fold = true;        ///< simulate equal pipelines once where exact
   /// Launching an operator takes the host this long; depends on the software.
   Time host_per_operator;
-  Bytes reserve;                ///< memory no task may use
-  int bar_pipelines = 3;        ///< pipelines in the picture
+  Bytes reserve;          ///< memory no task may use
+  int bar_pipelines = 3;  ///< pipelines in the picture
+  /// Every communication as if it had its links to itself.
+  bool uncontended = false;
+  /// Noise and slow devices, or null.
+  const schedule::Disturbance* disturbance = nullptr;
   std::filesystem::path trace;  ///< Chrome trace of this phase, or empty
 };
 
@@ -84,6 +89,7 @@ Result<results::RunResult> simulate_phase(const strategy::Plan& plan,
 Result<results::RunResult> simulate_schedule(const schedule::Schedule& schedule,
                                              const clusters::Cluster& cluster,
                                              const profiles::CostModel& costs,
-                                             const SimulationOptions& options);
+                                             const SimulationOptions& options,
+                                             std::size_t phase = 0);
 
 }  // namespace troupe::cli

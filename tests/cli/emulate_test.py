@@ -68,6 +68,103 @@ class Emulate(CliTest):
         self.check_proof(answer)
         self.assertEqual(len(answer["loss"]), 4)
 
+    def compared(self, simulate, emulate):
+        """Events of two kept runs of the same step."""
+        self.run_troupe("simulate", *simulate, "--detail", "operators",
+                        "--uncontended")
+        runs = self.json_of("results", "list")["runs"]
+        answer = self.emulate(*emulate, "--clock", "virtual", "--steps", "1")
+        self.assertTrue(answer["clock_agrees"])
+        out = self.json_of("compare", runs[0]["id"], answer["run"])
+        self.assertEqual(out["step_time_s"]["difference"], 0)
+        return out["timelines"], runs[0]["id"], answer["run"]
+
+    def test_whole_steps_are_compared_operator_by_operator(self):
+        path = self.write("s.json", json.dumps(PHASES))
+        deviant = (path, "--noise", "5%", "--noise-seed", "7", "--slow",
+                   "3:1.4")
+        kept = []
+        for options in ((path,), deviant):
+            timelines, *ids = self.compared(options, options)
+            kept.append(ids)
+            events = timelines["events"]
+            self.assertGreater(events["both"], 6000)
+            self.assertEqual(events, {"both": events["both"],
+                                      "equal": events["both"],
+                                      "only_a": 0, "only_b": 0})
+            self.assertIsNone(timelines["first"])
+        # With noise on one side the deviations are shown.
+        two = (kept[0][0], kept[1][1])
+        timelines = self.json_of("compare", *two)["timelines"]
+        self.assertLess(timelines["events"]["equal"],
+                        timelines["events"]["both"])
+        row = next(r for r in timelines["operators"]
+                   if r["name"] == "activation")
+        self.assertLess(abs(row["ratio"] - 1), 0.5)
+        self.assertGreater(row["unequal"], 0)
+        said = self.run_troupe("compare", *two).stdout
+        self.assertIn("first difference: ", said)
+        trace = self.home / "t.json"
+        self.emulate(*deviant, "--clock", "virtual", "--steps", "1", "--trace",
+                     trace)
+        slices = [e for e in json.loads(trace.read_text())["traceEvents"]
+                  if e["ph"] == "X"]
+        names = {e["name"] for e in slices}
+        self.assertTrue({"backward long", "forward short", "qkv",
+                         "switch before part 0"} <= names)
+
+    def test_a_change_of_strategy_takes_time(self):
+        path = self.write("s.json", json.dumps(PHASES))
+        other = self.write("t.json", json.dumps(
+            dict(PHASES, zero=1, phases=PHASES["phases"][1:])))
+        answer = self.emulate(path, "--then", other, path, "--clock",
+                              "virtual", "--steps", "1")
+        self.assertTrue(answer["clock_agrees"])
+        self.assertEqual(len(answer["virtual_steps_s"]), 3)
+        self.assertEqual(answer["virtual_steps_s"][0],
+                         answer["virtual_steps_s"][2])
+        self.assertEqual(len(answer["transitions"]), 2)
+        for one in answer["transitions"]:
+            self.assertEqual(one["virtual_s"], one["uncontended_s"])
+            self.assertGreater(one["virtual_s"], 0)
+            self.assertGreater(one["bytes"], 0)
+
+    def test_alternatives_are_bridged(self):
+        phases = [dict(p) for p in PHASES["phases"]]
+        for phase in phases:
+            del phase["rule"]
+        path = self.write("a.json", json.dumps(
+            dict(PHASES, zero=1, phases=phases)))
+        answer = self.emulate(path, "--verify", "--clock", "virtual",
+                              "--steps", "2")
+        self.check_proof(answer)
+        self.assertTrue(answer["clock_agrees"])
+        simulated = self.json_of("simulate", path)["bridges"]
+        for one, time in zip(simulated, answer["virtual_steps_s"]):
+            self.assertEqual(one["uncontended_s"], time)
+
+    def test_ranks_really_sleep(self):
+        path = self.write("s.json", json.dumps(PHASES))
+        answer = self.emulate(path, "--clock", "virtual", "--steps", "1",
+                              "--sleep", "3")
+        expected = answer["slept_expected_s"]
+        self.assertAlmostEqual(expected, 3 * answer["virtual_step_time_s"])
+        # Never shorter; the arithmetic comes on top where it is longer.
+        self.assertGreaterEqual(answer["slept_s"], expected)
+        self.assertLess(answer["slept_s"], expected + 30)
+        self.assertTrue(answer["clock_agrees"])
+
+    def test_bad_deviations(self):
+        path = self.write("s.json", json.dumps(PHASES))
+        for noise in ("100%", "-1%", "nan", "x", "5%%", "1.0"):
+            self.refused("simulate", path, "--noise=" + noise, names="--noise")
+        for slow in ("3", ":2", "3:0", "3:nan", "8:1.5", "0-3,2:2", "3:1e9"):
+            self.refused("simulate", path, "--slow", slow, names="--slow")
+        self.refused("simulate", path, "--slow", "3:2", "--slow", "2-4:3",
+                     names="named twice")
+        self.refused("emulate", path, "--shrink", "--noise", "5%",
+                     names="--clock virtual")
+
     def test_lost_devices(self):
         def strategy(name, zero, pipelines):
             return self.write(name, json.dumps({

@@ -124,6 +124,23 @@ class Mpi(CliTest):
             self.assertTrue(answer["verify"]["ok"])
             self.assertTrue(answer["clock_agrees"])
 
+    def test_whole_steps_with_noise_and_slow_ranks(self):
+        phases = json.dumps({
+            "format": "troupe.strategy/1", "model": "hotspa-7b",
+            "cluster": "a800-8", "zero": 1, "phases": [
+                {"name": "long", "rule": {"seq_len": [4096, 8192]},
+                 "seq_len": 8192, "dp": 1, "tp": 2, "pp": 2,
+                 "micro_batches": 2},
+                {"name": "short", "rule": {"seq_len": [0, 4096]},
+                 "seq_len": 4096, "dp": 2, "tp": 2, "pp": 1,
+                 "micro_batches": 1}]})
+        answer = self.check_same(4, phases, "--clock", "virtual", "--steps",
+                                 "1", "--noise", "5%", "--slow", "3:1.4",
+                                 "--then", "s.json")
+        self.assertTrue(answer["clock_agrees"])
+        self.assertEqual(len(answer["virtual_steps_s"]), 2)
+        self.assertEqual(len(answer["transitions"]), 1)
+
     def test_unequal_pipelines_in_single_precision(self):
         self.check_same(5, UNEQUAL, "--precision", "fp32")
 
