@@ -125,7 +125,7 @@ class Mpi(CliTest):
             self.assertTrue(answer["clock_agrees"])
 
     def test_whole_steps_with_noise_and_slow_ranks(self):
-        phases = json.dumps({
+        path = self.write("phases.json", {
             "format": "troupe.strategy/1", "model": "hotspa-7b",
             "cluster": "a800-8", "zero": 1, "phases": [
                 {"name": "long", "rule": {"seq_len": [4096, 8192]},
@@ -134,9 +134,11 @@ class Mpi(CliTest):
                 {"name": "short", "rule": {"seq_len": [0, 4096]},
                  "seq_len": 4096, "dp": 2, "tp": 2, "pp": 1,
                  "micro_batches": 1}]})
-        answer = self.check_same(4, phases, "--clock", "virtual", "--steps",
-                                 "1", "--noise", "5%", "--slow", "3:1.4",
-                                 "--then", "s.json")
+        other = self.write("other.json", {**FOUR, "model": "hotspa-7b",
+                                          "cluster": "a800-8"})
+        answer = self.check_same(4, str(path), "--clock", "virtual",
+                                 "--steps", "1", "--noise", "5%", "--slow",
+                                 "3:1.4", "--then", other)
         self.assertTrue(answer["clock_agrees"])
         self.assertEqual(len(answer["virtual_steps_s"]), 2)
         self.assertEqual(len(answer["transitions"]), 1)
