@@ -58,8 +58,8 @@ __global__ void __launch_bounds__(kThreads) rotary_kernel(Operands<T> o) {
   constexpr double one_over_two_pi = 0.159154943091895335769;
   for (int i = static_cast<int>(threadIdx.x); i < o.half;
        i += static_cast<int>(blockDim.x)) {
-    turns[i] = scaled_turns(
-        exp2(-o.log2_base * i / o.half) * one_over_two_pi, o.scaling);
+    turns[i] = scaled_turns(exp2(-o.log2_base * i / o.half) * one_over_two_pi,
+                            o.scaling);
   }
   const int packs = o.half / W;
   const int work = kTokens * o.heads * packs;

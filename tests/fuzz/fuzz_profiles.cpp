@@ -20,7 +20,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data,
   (void)troupe::profiles::ingest(*database, path);
   // Files that name no device, and none of the ranks.
   (void)troupe::profiles::ingest(*database, path, {.device = "t4"});
-  (void)troupe::profiles::ingest(
-      *database, path, {.device = "t4", .ranks = 16, .per_node = 8});
+  (void)troupe::profiles::ingest(*database, path,
+                                 {.device = "t4", .ranks = 16, .per_node = 8});
   return 0;
 }
