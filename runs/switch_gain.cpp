@@ -117,17 +117,18 @@ Result<void> add_switches(const HotConfiguration& c, const models::Model& model,
 
 }  // namespace
 
-std::span<const Shape> gain_shapes() {
-  static const std::array<Shape, 3> shapes{
-      Shape{"as published, nodes of 8, 200 Gbit/s per GPU", published},
-      Shape{"two nodes, one with a single 100 Gbit/s card", two_nodes},
-      Shape{"four nodes, 400 and 200 Gbit/s per GPU, single 100 and 25",
-            four_nodes}};
+std::span<const ClusterShape> gain_shapes() {
+  static const std::array<ClusterShape, 3> shapes{
+      ClusterShape{"as published, nodes of 8, 200 Gbit/s per GPU", published},
+      ClusterShape{"two nodes, one with a single 100 Gbit/s card", two_nodes},
+      ClusterShape{"four nodes, 400 and 200 Gbit/s per GPU, single 100 and 25",
+                   four_nodes}};
   return shapes;
 }
 
 Result<ShapeGain> switch_gain(
-    const std::vector<HotConfiguration>& configurations, const Shape& shape) {
+    const std::vector<HotConfiguration>& configurations,
+    const ClusterShape& shape) {
   Tally tally;
   std::map<int, clusters::Cluster> clusters;
   std::map<std::string, models::Model> models;

@@ -28,13 +28,13 @@ struct ShapeGain {
 };
 
 /// The shapes: how `gpus` devices are arranged; a short form each.
-struct Shape {
+struct ClusterShape {
   std::string name;
   std::string (*cluster)(int gpus);
 };
 /// As published; two nodes of which one has a single card for all its GPUs;
 /// four nodes of three kinds with cards of 400, 200, 100 and 25 Gbit/s.
-std::span<const Shape> gain_shapes();
+std::span<const ClusterShape> gain_shapes();
 
 /// Reckons all switches (parameters and gradients apart) of every
 /// configuration with more than one strategy on one shape, in one bucket, at
@@ -42,6 +42,7 @@ std::span<const Shape> gain_shapes();
 ///
 /// Errors: as `plan_switch`.
 Result<ShapeGain> switch_gain(
-    const std::vector<HotConfiguration>& configurations, const Shape& shape);
+    const std::vector<HotConfiguration>& configurations,
+    const ClusterShape& shape);
 
 }  // namespace troupe::runs

@@ -9,11 +9,9 @@ namespace troupe::emu {
 namespace {
 
 using test::job_of;
+using test::kBound;
 using test::program_of;
 using test::small_model;
-
-/// fp64 on both sides: nothing but the order of sums differs.
-constexpr double kBound = 1e-10;
 
 /// Documents of 1 to 9 tokens: ends fall everywhere in a ring's chunks.
 data::Corpus short_documents(std::uint64_t seed) {

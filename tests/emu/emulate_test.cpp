@@ -5,11 +5,9 @@
 namespace troupe::emu {
 namespace {
 
+using test::kBound;
 using test::proven;
 using test::small_model;
-
-/// fp64 on both sides: nothing but the order of sums differs.
-constexpr double kBound = 1e-10;
 
 void expect_equal(std::vector<strategy::Strategy> list,
                   const models::Model& model) {

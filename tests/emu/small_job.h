@@ -12,6 +12,9 @@ namespace troupe::emu::test {
 
 namespace base = troupe::test;
 
+/// fp64 on both sides: nothing but the order of sums differs.
+inline constexpr double kBound = 1e-10;
+
 inline const char* const kCluster =
     "8 x h100-sxm per node, 400 Gbit/s per GPU, 16 nodes";
 

@@ -42,7 +42,7 @@ std::vector<Box> random_partition(const Box& whole) {
 
 /// Calls `visit` with each element's place.
 template <typename Visit>
-void each_element(const Box& box, Visit visit) {
+void each_place(const Box& box, Visit visit) {
   std::vector<std::int64_t> at;
   for (const Span& s : box) at.push_back(s.first);
   for (std::int64_t n = strategy::elements(box); n > 0; --n) {
@@ -95,7 +95,7 @@ struct Tensor {
     auto& data = memory.emplace_back(static_cast<std::size_t>(stride), T{-7});
     piece.data = reinterpret_cast<std::byte*>(data.data());
     storage.pieces.push_back(piece);
-    each_element(box, [&](const auto& at) {
+    each_place(box, [&](const auto& at) {
       stored(memory.size() - 1, at) = value(at);
     });
   }
@@ -123,7 +123,7 @@ void check_read(kernels::DType dtype) {
   auto tensor = Tensor<T>::random(dtype);
   const Box box = random_box(tensor.whole);
   std::vector<T> want;
-  each_element(box, [&](const auto& at) { want.push_back(tensor.value(at)); });
+  each_place(box, [&](const auto& at) { want.push_back(tensor.value(at)); });
   std::vector<T> got(want.size(), T{-9});
   emu::CpuDevice device;
   RC_ASSERT(read(device, tensor.storage, box, raw(got)).has_value());
@@ -136,7 +136,7 @@ void check_write(kernels::DType dtype, bool add) {
   auto want = tensor;
   const Box box = random_box(tensor.whole);
   std::vector<T> packed;
-  each_element(box, [&](const auto& at) {
+  each_place(box, [&](const auto& at) {
     packed.push_back(10'000 + tensor.value(at));
     for (std::size_t p = 0; p < want.memory.size(); ++p) {
       const Box here = strategy::overlap(want.storage.pieces[p].box, box);

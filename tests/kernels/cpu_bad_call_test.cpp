@@ -31,7 +31,7 @@ Gemm gemm_call() {
           .c = memory + 8};
 }
 const std::int32_t starts[3] = {0, 1, 2};
-const std::int32_t back[3] = {0, 1, 0};
+const std::int32_t falling[3] = {0, 1, 0};
 const std::int32_t below[3] = {-1, 0, 1};
 AttentionForward attention() {
   return {.dtype = DType::fp64,
@@ -119,7 +119,7 @@ TEST(CpuBadCall, OfAttention) {
           Seen::on_host);
   refused([](auto& c) { c.sizes.kv_tokens = 1; }, "kv_starts[sequences] is 2",
           Seen::on_host);
-  refused([](auto& c) { c.sizes.kv_starts = back; }, "kv_starts[2] is 0",
+  refused([](auto& c) { c.sizes.kv_starts = falling; }, "kv_starts[2] is 0",
           Seen::on_host);
   refused([](auto& c) { c.sizes.q_starts = below; }, "q_starts is -1",
           Seen::on_host);

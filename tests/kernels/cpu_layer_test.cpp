@@ -11,12 +11,11 @@
 namespace troupe::kernels {
 namespace {
 
+using testing::as_size;
 using testing::Doubles;
 using testing::Draw;
 using testing::Guarded;
 using testing::Loss;
-
-std::size_t as_size(std::int64_t n) { return static_cast<std::size_t>(n); }
 
 struct Norm {
   std::int64_t rows, columns;

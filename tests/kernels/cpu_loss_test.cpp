@@ -9,12 +9,11 @@
 namespace troupe::kernels {
 namespace {
 
+using testing::as_size;
 using testing::Doubles;
 using testing::Draw;
 using testing::Guarded;
 using testing::Loss;
-
-std::size_t as_size(std::int64_t n) { return static_cast<std::size_t>(n); }
 
 // Cuts [0, whole) at the points given, in any order; shards may be empty.
 std::vector<std::int64_t> borders(std::vector<std::int64_t> cuts,

@@ -11,11 +11,10 @@
 namespace troupe::kernels {
 namespace {
 
+using testing::as_size;
 using testing::Doubles;
 using testing::Draw;
 using testing::Guarded;
-
-std::size_t as_size(std::int64_t n) { return static_cast<std::size_t>(n); }
 
 TEST(CpuAdamW, FollowsThePublishedStepWithClipAndDecay) {
   const std::int64_t n = 33;

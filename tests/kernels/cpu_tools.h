@@ -15,6 +15,10 @@ namespace troupe::kernels::testing {
 
 using Doubles = std::vector<double>;
 
+inline std::size_t as_size(std::int64_t n) {
+  return static_cast<std::size_t>(n);
+}
+
 /// Reproducible operands.
 class Draw {
  public:

@@ -24,12 +24,13 @@ target_link_libraries(troupe_kernel_cases PUBLIC troupe_kernels
 target_compile_options(troupe_kernel_cases PRIVATE -O1)
 
 troupe_test(kernels_on_host
-  SOURCES cuda_on_host/machine_test.cpp cuda_attention_test.cpp
-    cuda_attention_operands_test.cpp cuda_copy_plan_test.cpp cuda_on_host_test.cpp
-    $<TARGET_OBJECTS:troupe_kernels_on_host>
+  APART cuda_on_host/machine_test.cpp cuda_attention_test.cpp
+    cuda_attention_operands_test.cpp cuda_copy_plan_test.cpp
+    cuda_on_host_test.cpp
+  SOURCES $<TARGET_OBJECTS:troupe_kernels_on_host>
   LINK troupe_kernel_cases)
 troupe_test(kernels_cuda
-  SOURCES cuda_perform.cpp cuda_test.cpp
+  APART cuda_perform.cpp cuda_test.cpp
   LINK troupe_kernel_cases
   LABELS gpu)
 

@@ -15,11 +15,6 @@ using kernels::OpKind;
 using testing::Contains;
 using testing::HasSubstr;
 
-std::filesystem::path sample(std::string_view name) {
-  return std::filesystem::path(TROUPE_SOURCE_DIR "/tests/profiles/samples") /
-         name;
-}
-
 /// The only operator row of a device.
 OperatorRow only_row(const Database& db, OpKind kind) {
   const auto rows = value_of(db.operators_of("h200", kind));

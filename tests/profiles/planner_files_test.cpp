@@ -13,11 +13,6 @@ using clusters::Collective;
 using testing::Contains;
 using testing::HasSubstr;
 
-std::filesystem::path sample(std::string_view name) {
-  return std::filesystem::path(TROUPE_SOURCE_DIR "/tests/profiles/samples") /
-         name;
-}
-
 TEST(NcclTests, TwoNodesOfEight) {
   Database db = empty_database();
   const IngestReport report =

@@ -8,12 +8,19 @@
 #include <filesystem>
 #include <fstream>
 #include <string>
+#include <string_view>
 
 #include "clusters/kinds.h"
 #include "profiles/database.h"
 #include "profiles/ingest.h"
 
 namespace troupe::profiles {
+
+/// A file of another tool, cut down.
+inline std::filesystem::path sample(std::string_view name) {
+  return std::filesystem::path(TROUPE_SOURCE_DIR "/tests/profiles/samples") /
+         name;
+}
 
 /// A folder of this test's own, removed at its end.
 class Scratch {

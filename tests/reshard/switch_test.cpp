@@ -16,7 +16,7 @@ namespace {
 using testing::HasSubstr;
 using testing::IsEmpty;
 
-struct Setting {
+struct TwoPlans {
   strategy::Plan from, to;
   Rates rates;
 };

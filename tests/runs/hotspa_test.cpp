@@ -198,7 +198,7 @@ TEST(Experiments, RunOnASmallModel) {
 TEST(SwitchGain, IsNeverALoss) {
   auto some = shipped();
   some.resize(8);
-  for (const Shape& shape : gain_shapes()) {
+  for (const ClusterShape& shape : gain_shapes()) {
     const auto gain = switch_gain(some, shape);
     ASSERT_TRUE(gain) << gain.error().message;
     EXPECT_GT(gain->switches, 10);

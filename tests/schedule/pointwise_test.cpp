@@ -9,7 +9,8 @@
 namespace troupe::schedule {
 namespace {
 
-Schedule lowered(const strategy::Strategy& s, const models::Model& model) {
+Schedule lowered_on_a_node(const strategy::Strategy& s,
+                           const models::Model& model) {
   auto schedule =
       lower(s, s.phases[0], model, test::cluster_of("8 x h100-sxm per node"));
   EXPECT_TRUE(schedule.has_value());
@@ -33,9 +34,9 @@ Bytes moved(const Schedule& schedule, const std::string& beginning) {
 std::int64_t extra(strategy::Pointwise pointwise, const std::string& block) {
   const models::Model model = test::tiny_model();
   strategy::Strategy s = test::strategy_of(model, {.dp = 2});
-  const Bytes fused = moved(lowered(s, model), block);
+  const Bytes fused = moved(lowered_on_a_node(s, model), block);
   s.pointwise = pointwise;
-  const Schedule schedule = lowered(s, model);
+  const Schedule schedule = lowered_on_a_node(s, model);
   EXPECT_TRUE(check_schedule(schedule, nullptr, {}).ok());
   return (moved(schedule, block) - fused).v;
 }
@@ -72,7 +73,8 @@ TEST(Pointwise, AutocastCastsParametersAndResiduals) {
 TEST(LayerKeys, SayWhetherALayerAttendsToAnEncoder) {
   models::Model model = test::tiny_model();
   model.encoder_layers = 4;
-  const Schedule s = lowered(test::strategy_of(model, {.dp = 2}), model);
+  const Schedule s =
+      lowered_on_a_node(test::strategy_of(model, {.dp = 2}), model);
   int crossing = 0, plain = 0;
   for (const Block& block : s.blocks) {
     if (!block.name.starts_with("layer.")) continue;
