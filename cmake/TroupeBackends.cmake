@@ -1,5 +1,5 @@
-# Which of CUDA, NCCL and MPI are here; each absence is printed with its
-# reason. Every part without its library is built from another source file
+# Which of CUDA, NCCL, MPI and the tokenizers are here; each absence is printed
+# with its reason. Every part without its library is built from another source file
 # with the same functions.
 include(CheckLanguage)
 
@@ -72,3 +72,24 @@ if(NOT TROUPE_MPI STREQUAL "OFF")
 endif()
 troupe_backend(MPI ${TROUPE_MPI} ${troupe_mpi_found}
                "no MPI compiler wrapper was found")
+
+set(troupe_tokenizer_json_found OFF)
+set(troupe_sentencepiece_found OFF)
+find_package(PkgConfig QUIET)
+if(PKG_CONFIG_FOUND)
+  pkg_check_modules(PCRE2 QUIET IMPORTED_TARGET libpcre2-8)
+  pkg_check_modules(UTF8PROC QUIET IMPORTED_TARGET libutf8proc)
+  pkg_check_modules(SENTENCEPIECE QUIET IMPORTED_TARGET sentencepiece)
+  if(PCRE2_FOUND AND UTF8PROC_FOUND)
+    set(troupe_tokenizer_json_found ON)
+  endif()
+  if(SENTENCEPIECE_FOUND)
+    set(troupe_sentencepiece_found ON)
+  endif()
+endif()
+troupe_backend(TOKENIZER_JSON ${TROUPE_TOKENIZER_JSON}
+               ${troupe_tokenizer_json_found}
+               "pkg-config found no libpcre2-8 or no libutf8proc")
+troupe_backend(SENTENCEPIECE ${TROUPE_SENTENCEPIECE}
+               ${troupe_sentencepiece_found}
+               "pkg-config found no sentencepiece")

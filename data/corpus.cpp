@@ -38,31 +38,58 @@ The quick brown fox jumps over the lazy dog; 0123456789.
 One device alone would have needed a month.
 )";
 
-}  // namespace
-
-Result<Corpus> byte_corpus(std::string_view text, const std::string& name) {
-  Corpus corpus;
-  std::vector<std::int32_t> document;
-  const auto end = [&] {
-    if (document.empty()) return;
-    document.push_back(kEndOfDocument);
-    corpus.documents.push_back(std::move(document));
+/// Calls `use` with every document and the line on which it begins.
+template <typename Use>
+Result<void> each_document(std::string_view text, const Use& use) {
+  std::string document;
+  std::int64_t first = 1;
+  std::int64_t line_number = 0;
+  const auto end = [&]() -> Result<void> {
+    if (document.empty()) return {};
+    TRY_DO(use(document, first));
     document.clear();
+    return {};
   };
   while (!text.empty()) {
     const std::size_t line_end = text.find('\n');
     const std::string_view line = text.substr(0, line_end);
     text.remove_prefix(std::min(line.size() + 1, text.size()));
+    ++line_number;
     if (line.find_first_not_of(" \t\r") == std::string_view::npos) {
-      end();
+      TRY_DO(end());
       continue;
     }
-    for (const char c : line) {
-      document.push_back(static_cast<unsigned char>(c));
-    }
-    document.push_back('\n');
+    if (document.empty()) first = line_number;
+    document += line;
+    document += '\n';
   }
-  end();
+  return end();
+}
+
+}  // namespace
+
+std::int64_t token_count(const Corpus& corpus) {
+  std::int64_t out = 0;
+  for (const auto& document : corpus.documents) out += std::ssize(document);
+  return out;
+}
+
+Result<Corpus> make_corpus(std::string_view text, const std::string& name,
+                           const Tokenizer& tokenizer) {
+  Corpus corpus{.documents = {}, .vocabulary = tokenizer.vocabulary};
+  const auto add = [&](std::string_view document,
+                       std::int64_t line) -> Result<void> {
+    auto& tokens = corpus.documents.emplace_back();
+    const Result<void> encoded = tokenizer.encode(document, tokens);
+    if (!encoded) {
+      return fail(encoded.error().fault,
+                  fmt::format("{}: the document of line {}: {}", name, line,
+                              encoded.error().message));
+    }
+    tokens.push_back(tokenizer.end);
+    return {};
+  };
+  TRY_DO(each_document(text, add));
   if (corpus.documents.empty()) {
     return fail(Fault::input,
                 fmt::format("{}: no text; expected documents with empty lines "
@@ -72,10 +99,20 @@ Result<Corpus> byte_corpus(std::string_view text, const std::string& name) {
   return corpus;
 }
 
+Result<Corpus> byte_corpus(std::string_view text, const std::string& name) {
+  return make_corpus(text, name, {});
+}
+
+Result<std::string> read_text(const std::filesystem::path& path) {
+  return read_file(path, kMostText);
+}
+
 Result<Corpus> read_corpus(const std::filesystem::path& path) {
-  TRY(const std::string text, read_file(path, kMostText));
+  TRY(const std::string text, read_text(path));
   return byte_corpus(text, path.string());
 }
+
+std::string_view sample_text() { return kSample; }
 
 const Corpus& sample_corpus() {
   static const Corpus corpus = byte_corpus(kSample, "sample").value();

@@ -7,12 +7,9 @@
 #include <vector>
 
 #include "base/result.h"
+#include "data/tokenizer.h"
 
 namespace troupe::data {
-
-/// Byte tokens: 0 to 255 are bytes, then the end of a document.
-inline constexpr std::int32_t kEndOfDocument = 256;
-inline constexpr std::int32_t kByteVocabulary = 257;
 
 /// Documents, each ended by a token of its own.
 struct Corpus {
@@ -20,15 +17,26 @@ struct Corpus {
   std::int32_t vocabulary = kByteVocabulary;  ///< tokens are below it
 };
 
-/// Cuts `text` into documents at empty lines, a token per byte.
+std::int64_t token_count(const Corpus& corpus);
+
+/// Cuts `text` into documents at empty lines, and those into tokens.
 ///
-/// Errors: input, for a text without a document.
+/// Errors: input, for a text without a document; those of the tokenizer, with
+///         the line on which the document begins.
+Result<Corpus> make_corpus(std::string_view text, const std::string& name,
+                           const Tokenizer& tokenizer);
+
+/// The same, a token for each byte.
 Result<Corpus> byte_corpus(std::string_view text, const std::string& name);
 
-/// Errors: input, as read_file (at most 1 GiB) and byte_corpus.
+/// Errors: input, as read_file (at most 1 GiB).
+Result<std::string> read_text(const std::filesystem::path& path);
+
+/// Errors: input, as read_text and byte_corpus.
 Result<Corpus> read_corpus(const std::filesystem::path& path);
 
-/// A small text of our own, for runs without a file.
+/// A small text of our own, for runs without a file; as bytes.
+std::string_view sample_text();
 const Corpus& sample_corpus();
 
 }  // namespace troupe::data

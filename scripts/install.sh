@@ -6,10 +6,11 @@ set -euo pipefail
 build=(g++ cmake ninja-build ccache pkg-config
   libsqlitecpp-dev libsqlite3-dev libfmt-dev
   nlohmann-json3-dev libcli11-dev libexpected-dev libtbb-dev libxxhash-dev
-  libeigen3-dev zlib1g-dev libboost-context-dev)
+  libeigen3-dev zlib1g-dev libboost-context-dev libpcre2-dev libutf8proc-dev
+  libsentencepiece-dev)
 tests=(libgtest-dev libgmock-dev librapidcheck-dev libsimgrid-dev python3)
 # Tests that need these are skipped without them (not every release has them).
-optional=(python3-torch libopenmpi-dev openmpi-bin)
+optional=(python3-torch libopenmpi-dev openmpi-bin sentencepiece)
 
 wanted=("${build[@]}")
 if [ "${1:-}" = tests ]; then wanted+=("${tests[@]}"); else optional=(); fi
