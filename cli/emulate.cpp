@@ -43,6 +43,19 @@ void add_mpi_options(CLI::App& command, Options& o) {
                      "die, hang, size or hash");
 }
 
+void add_data_options(CLI::App& command, Options& o) {
+  command.add_option("--data", o.request.data.file,
+                     "Text file, documents between empty lines");
+  auto* const tokenizer = command.add_option(
+      "--tokenizer", o.request.data.tokenizer,
+      "SentencePiece .model or tokenizer.json (default: bytes)");
+  command
+      .add_option("--end-token", o.request.data.end_token,
+                  "Token that ends documents (default: what the tokenizer "
+                  "says)")
+      ->needs(tokenizer);
+}
+
 void add_options(CLI::App& command, Options& o) {
   add_strategy_options(command, o.source);
   command.add_option("--phase", o.phase,
@@ -68,8 +81,6 @@ void add_options(CLI::App& command, Options& o) {
                    "Compare every number with one device");
   command.add_option("--clock", o.clock, "virtual: time by the price list")
       ->check(CLI::IsMember({"virtual"}));
-  command.add_option("--data", o.request.data,
-                     "Text file, documents between empty lines");
   command.add_option("--rate", o.request.rate, "Learning rate")
       ->check(CLI::PositiveNumber);
   command.add_option("--threads", o.request.threads, "Threads for the ranks")
@@ -89,6 +100,7 @@ void add_options(CLI::App& command, Options& o) {
       .add_option("--sleep", o.request.sleep,
                   "Ranks really wait for this share of the virtual time: 0.01")
       ->check(CLI::Range(1e-9, 1e6));
+  add_data_options(command, o);
   add_disturbance_options(command, o.disturbance);
   add_mpi_options(command, o);
   command.add_flag("--json", o.json, "The answer as JSON");
@@ -173,6 +185,8 @@ Json to_json(const EmulationAnswer& a) {
            {"steps", a.step_numbers},
            {"loss", a.emulation.loss},
            {"gradient_norm", a.emulation.gradient_norm},
+           {"data", to_json(a.data)},
+           {"warnings", a.data.warnings},
            {"memory_bytes", a.emulation.most_memory.v},
            {"memory_between_steps_bytes", a.emulation.between_steps.v},
            {"wall_time_s", a.wall_time_s}};
@@ -200,6 +214,7 @@ Json to_json(const EmulationAnswer& a) {
 void print(const EmulationAnswer& a) {
   say("{} on {}: {} ranks, {}\n", a.model, a.strategy, a.emulation.ranks,
       a.precision);
+  say("{}\n", to_line(a.data));
   for (std::size_t i = 0; i < a.emulation.loss.size(); ++i) {
     say("step {:<4} loss {:.9f}  gradient norm {:.6g}\n", a.step_numbers[i],
         a.emulation.loss[i], a.emulation.gradient_norm[i]);
@@ -379,6 +394,9 @@ Result<int> answer(Prepared& prepared, const Options& o, bool prints) {
   if (answer.run && !o.no_store) TRY_DO(keep(o, answer));
   const Course& course = prepared.course.course;
   const std::string& stopped = answer.history.stopped;
+  for (const std::string& warning : answer.data.warnings) {
+    if (prints) fmt::print(stderr, "warning: {}\n", warning);
+  }
   if (prints && o.json) {
     Json json = to_json(answer);
     if (course.is_trace) add_history(course, answer.history, json);

@@ -29,15 +29,10 @@ Result<std::vector<emu::Snapshot>> truth_of(
   return emu::truth_of(rehearsal.segments, batches, options, alone);
 }
 
-Result<data::Corpus> corpus_of(const EmulationRequest& request) {
-  if (request.data.empty()) return data::sample_corpus();
-  return data::read_corpus(request.data);
-}
-
 /// Where the run begins: a checkpoint, or the seed.
 Result<void> load_start(const EmulationRequest& request,
                         const Rehearsal& rehearsal, emu::Checkpoint& loaded,
-                        emu::EmulationOptions& options) {
+                        emu::EmulationOptions& options, DataAnswer& data) {
   if (request.load.empty()) return {};
   TRY(loaded, emu::read_checkpoint(request.load));
   const std::string problem =
@@ -46,6 +41,7 @@ Result<void> load_start(const EmulationRequest& request,
     return fail(Fault::input,
                 fmt::format("{}: {}", request.load.string(), problem));
   }
+  TRY_DO(check_text(loaded, request.load.string(), data));
   options.start = emu::values_of(loaded);
   options.seed = loaded.seed;
   options.first_step = loaded.steps;
@@ -138,13 +134,16 @@ Result<void> EmulationJob::State::read(const EmulationRequest& request) {
   if (options.mpi != nullptr) {
     TRY_DO(check_processes(course.source, ranks, *options.mpi));
   }
-  TRY(const data::Corpus corpus, corpus_of(request));
+  const models::Model& model = rehearsal.plans[0].model;
+  TRY(EmulatedData text,
+      read_data(request.data, model.name, model.vocab, request.shrink));
+  answer.data = std::move(text.answer);
   options.seed = request.seed;
   options.training.rate = request.rate;
   options.hub = {request.threads};
-  TRY_DO(load_start(request, rehearsal, loaded, options));
+  TRY_DO(load_start(request, rehearsal, loaded, options, answer.data));
   if (!save.empty()) options.saved = &saved;
-  batches = emu::batches_of(rehearsal.segments, corpus, options.seed,
+  batches = emu::batches_of(rehearsal.segments, text.corpus, options.seed,
                             options.first_step);
   if (request.fault.empty()) return {};
   TRY(options.fault, emu::parse_fault(request.fault, static_cast<int>(ranks),
@@ -245,6 +244,7 @@ Result<EmulationAnswer> EmulationJob::perform() {
   if (!s.save.empty() && first) {
     s.saved.model = out.model;
     s.saved.seed = s.options.seed;
+    s.saved.text = out.data.text;
     s.saved.steps = s.options.first_step + 1 +
                     emu::steps_before(s.rehearsal.segments).back();
     TRY_DO(emu::write_checkpoint(s.save, s.saved));

@@ -6,6 +6,7 @@
 #include <optional>
 #include <string>
 
+#include "cli/emulation_data.h"
 #include "emu/emulate.h"
 #include "results/run.h"
 #include "results/timeline.h"
@@ -38,7 +39,8 @@ struct EmulationRequest {
   std::uint64_t seed = 1;
   double rate = 1e-3;
   kernels::DType precision = kernels::DType::fp64;
-  std::string data, profiles;
+  DataRequest data;
+  std::string profiles;
   std::filesystem::path load, save;  ///< checkpoints, or empty
   std::filesystem::path trace;       ///< of the virtual clock, or empty
   std::string fault;                 ///< "RANK:STEP:KIND", for proofs
@@ -57,6 +59,7 @@ struct SimulatedTransition {
 
 struct EmulationAnswer {
   std::string strategy, model, precision;
+  DataAnswer data;
   emu::Emulation emulation;
   double bound = 0;  ///< of deviations, by precision
   bool virtual_clock = false;

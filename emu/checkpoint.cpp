@@ -6,6 +6,7 @@
 #include <charconv>
 #include <cstring>
 #include <optional>
+#include <utility>
 
 #include "base/file.h"
 #include "base/json.h"
@@ -19,6 +20,13 @@ namespace {
 constexpr std::array<const char*, 3> kNames{"master", "m", "v"};
 constexpr const char* kFormat = "troupe.checkpoint/1";
 constexpr Bytes kMostBytes{std::int64_t{16} << 30};
+
+/// Metadata of the text, with its place.
+constexpr std::array<std::pair<const char*, std::string Text::*>, 4> kTextKeys{
+    {{"data", &Text::data},
+     {"data_hash", &Text::data_hash},
+     {"tokenizer", &Text::tokenizer},
+     {"tokenizer_hash", &Text::tokenizer_hash}}};
 
 /// One tensor's entry of the header, read.
 struct Entry {
@@ -76,6 +84,7 @@ Result<void> read_metadata(const Json& header, const std::string& name,
                             kFormat));
   }
   out.model = text("model");
+  for (const auto& [key, field] : kTextKeys) out.text.*field = text(key);
   const auto number = [&](const char* key) -> std::optional<std::int64_t> {
     const std::string digits = text(key);
     std::int64_t value = 0;
@@ -106,6 +115,10 @@ Result<void> write_checkpoint(const std::filesystem::path& path,
                 {"model", checkpoint.model},
                 {"seed", std::to_string(checkpoint.seed)},
                 {"steps", std::to_string(checkpoint.steps)}}}};
+  for (const auto& [key, field] : kTextKeys) {
+    const std::string& value = checkpoint.text.*field;
+    if (!value.empty()) header["__metadata__"][key] = value;
+  }
   std::size_t at = 0;
   for (const auto& [name, tensor] : checkpoint.tensors) {
     for (std::size_t s = 0; s < kNames.size(); ++s) {

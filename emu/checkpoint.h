@@ -12,11 +12,20 @@
 
 namespace troupe::emu {
 
+/// The text that a run learns from, and its tokens. All are empty where
+/// nothing is known of it.
+struct Text {
+  std::string data, data_hash;
+  std::string tokenizer, tokenizer_hash;
+  bool operator==(const Text&) const = default;
+};
+
 /// Master copy and both moments of every parameter, whole and row-major.
 struct Checkpoint {
   std::string model;
   std::uint64_t seed = 0;  ///< of the data, which go on where they stopped
   std::int64_t steps = 0;  ///< done
+  Text text = {};
   struct Tensor {
     std::vector<std::int64_t> shape;
     std::array<std::vector<double>, 3> states;  ///< by exec::State
