@@ -8,7 +8,7 @@
 namespace troupe::cli {
 namespace {
 
-constexpr const char* kSample = "sample";
+constexpr const char* kSampleName = "sample";
 
 /// Tokens that the model has no row for.
 Result<void> check_vocabulary(const data::Tokenizer& tokenizer,
@@ -41,7 +41,7 @@ Result<EmulatedData> read_data(const DataRequest& request,
   out.answer.vocabulary = tokenizer.vocabulary;
   out.answer.model_vocabulary = vocabulary;
   TRY_DO(check_vocabulary(tokenizer, model, shrunk, out.answer));
-  const std::string name = request.file.empty() ? kSample : request.file;
+  const std::string name = request.file.empty() ? kSampleName : request.file;
   std::string text;
   if (request.file.empty()) {
     text = data::sample_text();

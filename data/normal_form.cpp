@@ -24,7 +24,7 @@ int options_of(NormalForm form) {
   return 0;
 }
 
-struct Free {
+struct FreeText {
   void operator()(utf8proc_uint8_t* p) const { std::free(p); }
 };
 
@@ -38,7 +38,7 @@ Result<std::string> normalized(std::string_view text, NormalForm form) {
       utf8proc_map(reinterpret_cast<const utf8proc_uint8_t*>(text.data()),
                    static_cast<utf8proc_ssize_t>(text.size()), &made,
                    static_cast<utf8proc_option_t>(options_of(form)));
-  const std::unique_ptr<utf8proc_uint8_t, Free> owned(made);
+  const std::unique_ptr<utf8proc_uint8_t, FreeText> owned(made);
   if (size < 0) {
     return fail(Fault::io, fmt::format("text cannot be normalized: {}",
                                        utf8proc_errmsg(size)));

@@ -31,14 +31,14 @@ PCRE2_SPTR pointer_of(std::string_view text) {
 }
 
 /// Deletes what PCRE2 has made.
-struct Free {
+struct FreePcre {
   void operator()(pcre2_code* p) const { pcre2_code_free(p); }
   void operator()(pcre2_match_data* p) const { pcre2_match_data_free(p); }
   void operator()(pcre2_match_context* p) const { pcre2_match_context_free(p); }
   void operator()(pcre2_jit_stack* p) const { pcre2_jit_stack_free(p); }
 };
 template <typename T>
-using Owned = std::unique_ptr<T, Free>;
+using Owned = std::unique_ptr<T, FreePcre>;
 
 }  // namespace
 

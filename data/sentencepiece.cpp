@@ -33,9 +33,9 @@ class SentencePieceEncoder : public Encoder {
   std::vector<int> ids_;
 };
 
-Result<std::int32_t> end_of(const SentencePieceProcessor& model,
-                            const std::string& name,
-                            const std::string& end_token) {
+Result<std::int32_t> end_piece(const SentencePieceProcessor& model,
+                               const std::string& name,
+                               const std::string& end_token) {
   if (end_token.empty()) {
     if (model.eos_id() >= 0) return model.eos_id();
     return fail(Fault::input,
@@ -66,7 +66,7 @@ Result<Tokenizer> read_sentencepiece(const std::filesystem::path& path,
   }
   Tokenizer out;
   out.vocabulary = model->GetPieceSize();
-  TRY(out.end, end_of(*model, name, end_token));
+  TRY(out.end, end_piece(*model, name, end_token));
   out.encoder = std::make_unique<SentencePieceEncoder>(std::move(model));
   return out;
 }

@@ -17,7 +17,7 @@ static_assert(std::endian::native == std::endian::little);
 /// A field of a protocol buffer.
 struct Field {
   std::uint64_t number = 0;
-  int wire = 0;              ///< 0 varint, 1 and 5 fixed, 2 bytes
+  int wire = 0;                   ///< 0 varint, 1 and 5 fixed, 2 bytes
   std::string_view content = {};  ///< of all but varints
 };
 

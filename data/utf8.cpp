@@ -3,7 +3,7 @@
 namespace troupe::data {
 namespace {
 
-struct Range {
+struct ByteRange {
   unsigned char least, most;
   bool holds(char c) const {
     const auto byte = static_cast<unsigned char>(c);
@@ -12,7 +12,7 @@ struct Range {
 };
 
 /// What may follow as the second byte.
-Range second_of(unsigned char first) {
+ByteRange second_of(unsigned char first) {
   switch (first) {
     case 0xE0:
       return {0xA0, 0xBF};
@@ -37,7 +37,7 @@ std::size_t character_size(std::string_view text) {
   const std::size_t size = first < 0xE0 ? 2 : first < 0xF0 ? 3 : 4;
   if (text.size() < size || !second_of(first).holds(text[1])) return 0;
   for (std::size_t i = 2; i < size; ++i) {
-    if (!Range{0x80, 0xBF}.holds(text[i])) return 0;
+    if (!ByteRange{0x80, 0xBF}.holds(text[i])) return 0;
   }
   return size;
 }
