@@ -118,7 +118,7 @@ Result<int> answer(const HotspaOptions& o, const std::string& text,
 Result<int> compare_senders(const HotspaOptions& o,
                             const runs::HotExperiments& all) {
   std::vector<runs::ShapeGain> gains;
-  for (const runs::Shape& shape : runs::gain_shapes()) {
+  for (const runs::ClusterShape& shape : runs::gain_shapes()) {
     TRY(auto gain, runs::switch_gain(all.configurations, shape));
     gains.push_back(std::move(gain));
   }
