@@ -400,7 +400,7 @@ Result<int> answer(Prepared& prepared, const Options& o, bool prints) {
   if (prints && o.json) {
     Json json = to_json(answer);
     if (course.is_trace) add_history(course, answer.history, json);
-    say("{}\n", json.dump(2));
+    say("{}\n", to_text(json));
   }
   if (prints && !o.json) {
     if (course.is_trace) say("{}", history_text(course, answer.history));

@@ -130,7 +130,9 @@ Result<void> write_checkpoint(const std::filesystem::path& path,
       at += size;
     }
   }
-  std::string text = header.dump();
+  // Names of files may be no UTF-8.
+  std::string text =
+      header.dump(-1, ' ', false, Json::error_handler_t::replace);
   text.resize((text.size() + 7) / 8 * 8, ' ');
   const auto length = static_cast<std::uint64_t>(text.size());
   std::string file(reinterpret_cast<const char*>(&length), 8);

@@ -1,6 +1,7 @@
 """Tokenizer files for emulation: proof, what is reported, checkpoints,
 refusals."""
 import json
+import os
 import shutil
 import subprocess
 import unittest
@@ -110,9 +111,14 @@ class Tokenizers(CliTest):
             self.refused("emulate", STRATEGY, "--shrink", "--data", self.text,
                          "--load", saved, *other,
                          names=["c.safetensors: learnt tokens of", "merged"])
-        sample = self.emulate("--tokenizer", self.merged, "--load", saved)
-        self.assertIn("goes on with another text", sample["warnings"][-1])
-        self.emulate("--save", saved)
+        # A name that is not UTF-8.
+        strange = self.home / os.fsdecode(b"t\xff.txt")
+        strange.write_text(TEXT)
+        self.emulate("--data", strange, "--save", saved)
+        self.assertEqual(self.emulate("--data", strange, "--load",
+                                      saved)["warnings"], [])
+        sample = self.emulate("--load", saved)
+        self.assertIn("goes on with another text", sample["warnings"][0])
         self.refused("emulate", STRATEGY, "--shrink", "--load", saved,
                      "--tokenizer", self.bytes, names="without --tokenizer")
 
