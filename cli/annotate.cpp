@@ -20,7 +20,7 @@ using strategy::Use;
 
 constexpr Use kUses[] = {Use::compute, Use::gradient, Use::optimizer};
 
-struct Options {
+struct AnnotateOptions {
   StrategyOptions source;
   std::string phase, output, read, format;
   bool json = false;
@@ -50,7 +50,7 @@ void print_phase(const strategy::Plan& plan, const strategy::Phase& phase) {
   if (hidden > 0) say("  ... and {} more alike\n", hidden);
 }
 
-Result<int> read_back(const Options& o) {
+Result<int> read_back(const AnnotateOptions& o) {
   TRY(const Json json, read_json(o.read));
   TRY(const strategy::DsConfig config, strategy::read_ds_config(json, o.read));
   if (o.json) {
@@ -67,7 +67,7 @@ Result<int> read_back(const Options& o) {
   return 0;
 }
 
-Result<int> annotate(const Options& o) {
+Result<int> annotate(const AnnotateOptions& o) {
   if (!o.read.empty()) return read_back(o);
   if (o.source.strategy.empty()) {
     return fail(Fault::input,
@@ -108,7 +108,7 @@ Result<int> annotate(const Options& o) {
 }  // namespace
 
 void add_annotate(Commands& commands) {
-  auto o = std::make_shared<Options>();
+  auto o = std::make_shared<AnnotateOptions>();
   CLI::App* c = commands.add(
       "annotate", "how a strategy lays out every parameter on its devices");
   add_strategy_options(*c, o->source);

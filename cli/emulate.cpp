@@ -19,7 +19,7 @@
 namespace troupe::cli {
 namespace {
 
-struct Options {
+struct EmulateOptions {
   StrategyOptions source;
   EmulationRequest request;
   std::vector<std::string> then, lose;
@@ -30,7 +30,7 @@ struct Options {
   DisturbanceOptions disturbance;
 };
 
-void add_mpi_options(CLI::App& command, Options& o) {
+void add_mpi_options(CLI::App& command, EmulateOptions& o) {
   auto* const mpi = command.add_flag(
       "--mpi", o.mpi, "This process is one rank of a job that mpirun started");
   command
@@ -43,7 +43,7 @@ void add_mpi_options(CLI::App& command, Options& o) {
                      "die, hang, size or hash");
 }
 
-void add_data_options(CLI::App& command, Options& o) {
+void add_data_options(CLI::App& command, EmulateOptions& o) {
   command.add_option("--data", o.request.data.file,
                      "Text file, documents between empty lines");
   auto* const tokenizer = command.add_option(
@@ -56,7 +56,7 @@ void add_data_options(CLI::App& command, Options& o) {
       ->needs(tokenizer);
 }
 
-void add_options(CLI::App& command, Options& o) {
+void add_options(CLI::App& command, EmulateOptions& o) {
   add_strategy_options(command, o.source);
   command.add_option("--phase", o.phase,
                      "Only this phase; else every step runs all of them");
@@ -278,7 +278,7 @@ Result<std::vector<clusters::DeviceId>> lost_devices(
 }
 
 /// Keeps the step beside simulated ones, for `troupe compare`.
-Result<void> keep(const Options& o, EmulationAnswer& answer) {
+Result<void> keep(const EmulateOptions& o, EmulationAnswer& answer) {
   results::RunResult& run = *answer.run;
   run.command = {"emulate", o.source.strategy};
   append(o.disturbance, run.command);
@@ -300,7 +300,7 @@ constexpr std::string_view kLoadAdvice =
     "begin the strategy that follows from a checkpoint (--save, --load)";
 
 /// Strategies one after the other, and what is lost between them.
-Result<TraceCourse> course_of(const Options& o) {
+Result<TraceCourse> course_of(const EmulateOptions& o) {
   TRY(strategy::Plan plan, load(o.source));
   TraceCourse out;
   Course& course = out.course;
@@ -336,8 +336,9 @@ Result<TraceCourse> course_of(const Options& o) {
   return out;
 }
 
-/// Options that say something of strategies, of which a trace has its own.
-Result<void> check_trace_options(const Options& o) {
+/// EmulateOptions that say something of strategies, of which a trace has its
+/// own.
+Result<void> check_trace_options(const EmulateOptions& o) {
   const std::pair<bool, const char*> given[] = {
       {!o.then.empty(), "--then"},
       {!o.lose.empty(), "--lose"},
@@ -358,7 +359,7 @@ Result<void> check_trace_options(const Options& o) {
   return {};
 }
 
-Result<Prepared> prepare(Options& o, emu::MpiSession* mpi) {
+Result<Prepared> prepare(EmulateOptions& o, emu::MpiSession* mpi) {
   Prepared out;
   if (runs::is_trace(o.source.strategy)) {
     TRY_DO(check_trace_options(o));
@@ -389,7 +390,7 @@ Result<Prepared> prepare(Options& o, emu::MpiSession* mpi) {
   return out;
 }
 
-Result<int> answer(Prepared& prepared, const Options& o, bool prints) {
+Result<int> answer(Prepared& prepared, const EmulateOptions& o, bool prints) {
   TRY(EmulationAnswer answer, prepared.job->perform());
   if (answer.run && !o.no_store) TRY_DO(keep(o, answer));
   const Course& course = prepared.course.course;
@@ -417,7 +418,7 @@ Result<int> answer(Prepared& prepared, const Options& o, bool prints) {
 
 /// One process of several: rank 0 speaks for all, also by its exit code. The
 /// launcher ends a job in which a process fails, perhaps before rank 0 spoke.
-Result<int> run_mpi(Options& o) {
+Result<int> run_mpi(EmulateOptions& o) {
   TRY(const auto mpi, emu::MpiSession::start(o.mpi_options));
   Result<Prepared> prepared = prepare(o, mpi.get());
   const bool first = mpi->rank() == 0;
@@ -431,7 +432,7 @@ Result<int> run_mpi(Options& o) {
   return first ? code : 0;
 }
 
-Result<int> run(Options& o) {
+Result<int> run(EmulateOptions& o) {
   if (o.mpi) return run_mpi(o);
   TRY(Prepared prepared, prepare(o, nullptr));
   return answer(prepared, o, true);
@@ -442,7 +443,7 @@ Result<int> run(Options& o) {
 void add_emulate(Commands& commands) {
   CLI::App* const command = commands.add(
       "emulate", "Train with real numbers on CPU ranks, and prove them");
-  const auto options = std::make_shared<Options>();
+  const auto options = std::make_shared<EmulateOptions>();
   add_options(*command, *options);
   commands.run(command, [options] { return run(*options); });
 }

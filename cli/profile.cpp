@@ -17,7 +17,7 @@
 namespace troupe::cli {
 namespace {
 
-struct Options {
+struct ProfileOptions {
   std::string device = "cuda:0", budget = "8m", profiles, dtype, source;
   std::vector<std::string> models;
   std::vector<int> tp, cp{1}, seq_len, micro_batch{1};
@@ -31,7 +31,7 @@ struct Links {
   std::unique_ptr<measure::LinkMachine> machine;
   std::string absent;
 };
-Result<Links> links_of(const Options& o) {
+Result<Links> links_of(const ProfileOptions& o) {
   if (o.only == "operators") return Links{nullptr, ""};
   auto opened = measure::open_links(o.device);
   if (opened) return Links{*std::move(opened), ""};
@@ -75,7 +75,7 @@ Result<void> check_sizes(const std::vector<int>& sizes, const char* option,
   return {};
 }
 
-Result<measure::Range> read_range(const Options& o, bool cpu) {
+Result<measure::Range> read_range(const ProfileOptions& o, bool cpu) {
   TRY_DO(check_sizes(o.tp, "--tp", 1024));
   TRY_DO(check_sizes(o.cp, "--cp", 1024));
   TRY_DO(check_sizes(o.seq_len, "--seq-len", 1 << 22));
@@ -109,7 +109,7 @@ Result<measure::Range> read_range(const Options& o, bool cpu) {
   return range;
 }
 
-Result<int> run(const Options& o) {
+Result<int> run(const ProfileOptions& o) {
   measure::ProfileOptions options;
   TRY(options.budget_s, read_budget(o.budget));
   TRY(options.range, read_range(o, o.device == "cpu"));
@@ -152,7 +152,7 @@ Result<int> run(const Options& o) {
 }  // namespace
 
 void add_profile(Commands& commands) {
-  auto o = std::make_shared<Options>();
+  auto o = std::make_shared<ProfileOptions>();
   CLI::App* c = commands.add(
       "profile",
       "measure operators and links of this machine into the profile database");

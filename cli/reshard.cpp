@@ -28,7 +28,7 @@ using reshard::Resolution;
 using reshard::Routes;
 using reshard::Shape;
 
-struct Options {
+struct ReshardOptions {
   std::string source, destination, shape, dtype = "bf16", cluster;
   std::string rule = "auto", senders = "balanced";
   std::string cases, output;
@@ -74,7 +74,7 @@ Result<Json> read_side(const std::string& given, const char* option) {
   return read_json(given);
 }
 
-Result<reshard::Options> read_options(const Options& o) {
+Result<reshard::Options> read_options(const ReshardOptions& o) {
   reshard::Options out;
   bool known = false;
   for (const auto choice :
@@ -102,7 +102,7 @@ Result<kernels::DType> read_dtype(const std::string& text) {
 }
 
 /// The cluster that was named, else enough nodes of eight H100.
-Result<clusters::Cluster> cluster_for(const Options& o,
+Result<clusters::Cluster> cluster_for(const ReshardOptions& o,
                                       const std::vector<reshard::Case>& cases) {
   if (!o.cluster.empty()) return clusters::read_cluster(o.cluster);
   std::int32_t most = 0;
@@ -174,7 +174,8 @@ Json answer_json(const Answer& a, bool explain) {
   return out;
 }
 
-void print_answer(const Answer& a, const Options& o, const Routes& routes) {
+void print_answer(const Answer& a, const ReshardOptions& o,
+                  const Routes& routes) {
   const Plan& plan = a.resolution.plan();
   if (!a.pair.name.empty()) say("{}\n", a.pair.name);
   say("{}", to_text(plan));
@@ -208,7 +209,7 @@ Result<Answer> answer(const reshard::Case& c, const Shape& shape,
 }
 
 /// The pair of the command line, or those of a case file.
-Result<std::vector<reshard::Case>> read_pairs(const Options& o,
+Result<std::vector<reshard::Case>> read_pairs(const ReshardOptions& o,
                                               const Shape& shape) {
   std::vector<reshard::Case> out;
   if (o.cases.empty()) {
@@ -238,7 +239,7 @@ Result<std::vector<reshard::Case>> read_pairs(const Options& o,
   return one;
 }
 
-Result<int> resolve_pairs(const Options& o) {
+Result<int> resolve_pairs(const ReshardOptions& o) {
   TRY_DO(check_output(o.output));
   TRY(const Shape shape,
       parse_shape(o.shape.empty() && !o.cases.empty() ? "4096x4096" : o.shape));
@@ -269,7 +270,7 @@ Result<int> resolve_pairs(const Options& o) {
 }
 
 /// `SRC DST`: one tensor's layouts are --src and --dst, else all tensors'.
-Result<Options> with_sides(Options o) {
+Result<ReshardOptions> with_sides(ReshardOptions o) {
   if (o.sides.empty()) return o;
   const bool other = !o.cases.empty() || !o.source.empty() ||
                      !o.destination.empty() || !o.moving.strategy.empty();
@@ -286,11 +287,11 @@ Result<Options> with_sides(Options o) {
   return o;
 }
 
-Result<int> run(const Options& given) {
+Result<int> run(const ReshardOptions& given) {
   if (given.plans || given.clear_plans) {
     return run_plans(given.clear_plans, given.json);
   }
-  TRY(const Options o, with_sides(given));
+  TRY(const ReshardOptions o, with_sides(given));
   SwitchCommand command = o.moving;
   if (!command.strategy.empty()) {
     command.source = command.destination = command.strategy;
@@ -317,7 +318,7 @@ Result<int> run(const Options& given) {
 }  // namespace
 
 void add_reshard(Commands& commands) {
-  auto o = std::make_shared<Options>();
+  auto o = std::make_shared<ReshardOptions>();
   CLI::App* command = commands.add(
       "reshard", "plan the communication from one tensor layout to another");
   command

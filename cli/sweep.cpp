@@ -15,7 +15,7 @@ namespace {
 
 constexpr std::size_t kMostValues = 10'000;
 
-std::optional<std::int64_t> number(std::string_view text) {
+std::optional<std::int64_t> whole_number(std::string_view text) {
   std::int64_t value = 0;
   const auto [end, error] =
       std::from_chars(text.data(), text.data() + text.size(), value);
@@ -82,7 +82,7 @@ Result<results::RunResult> one_point(const StrategyOptions& base,
   TRY(const auto phases, choose_phases(plan.strategy, phase));
   std::swap(plan.strategy.phases.front(), plan.strategy.phases[phases.front()]);
   if (gpus) {
-    const auto count = number(value);
+    const auto count = whole_number(value);
     if (!count || *count < 1) {
       return fail(Fault::input,
                   fmt::format("gpus={}: expected a number above 0", value));
@@ -110,10 +110,10 @@ Result<std::pair<std::string, std::vector<std::string>>> parse_sweep(
       values.push_back(words[i]);
       continue;
     }
-    const auto a = i >= 2 ? number(words[i - 2]) : std::nullopt;
-    const auto b = i >= 2 ? number(words[i - 1]) : std::nullopt;
+    const auto a = i >= 2 ? whole_number(words[i - 2]) : std::nullopt;
+    const auto b = i >= 2 ? whole_number(words[i - 1]) : std::nullopt;
     const auto last =
-        i + 1 < words.size() ? number(words[i + 1]) : std::nullopt;
+        i + 1 < words.size() ? whole_number(words[i + 1]) : std::nullopt;
     if (!a || !b || !last) {
       return fail(Fault::input,
                   "--sweep: '...' stands between two numbers "
