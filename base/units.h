@@ -84,6 +84,11 @@ inline Time operator/(Bytes b, Bandwidth r) {
 }
 inline Time operator/(Flops f, FlopRate r) { return seconds(f.v / r.v); }
 
+/// a / b, rounded up.
+constexpr std::int64_t ceil_div(std::int64_t a, std::int64_t b) {
+  return (a + b - 1) / b;
+}
+
 namespace literals {
 constexpr Bytes operator""_KiB(unsigned long long n) {
   return {static_cast<std::int64_t>(n) << 10};

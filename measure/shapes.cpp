@@ -49,8 +49,8 @@ std::vector<schedule::BlockId> blocks_of(BlockShop& shop,
       shop.head(false, layout),
       shop.head(true, layout)};
   const auto parameters = models::layer_parameters(model, kind);
-  blocks.push_back(shop.optimizer(
-      parameters.split / layout.tp + parameters.repeated, layout.dtype));
+  blocks.push_back(
+      shop.optimizer(parameters.on_rank(layout.tp), layout.dtype));
   return blocks;
 }
 

@@ -1,5 +1,7 @@
 #include "models/model.h"
 
+#include <algorithm>
+
 namespace troupe::models {
 namespace {
 
@@ -20,8 +22,12 @@ ParameterCount attention_parameters(const Model& m) {
   const Count h = m.hidden;
   const Count q = query_width(m);
   const Count kv = key_width(m);
-  ParameterCount count{.split = h * q + 2 * h * kv + q * h};
-  if (m.qkv_bias) count.split += q + 2 * kv;
+  ParameterCount count{
+      .split = h * q + q * h, .key_value = 2 * h * kv, .kv_heads = m.kv_heads};
+  if (m.qkv_bias) {
+    count.split += q;
+    count.key_value += 2 * kv;
+  }
   if (m.attention_out_bias) count.repeated += h;
   return count;
 }
@@ -84,6 +90,19 @@ Flops training_flops(const Model& m, Count tokens, Count seq_len,
 }
 
 }  // namespace
+
+std::int64_t ParameterCount::key_parts(std::int64_t tp) const {
+  return std::min(tp, std::int64_t{kv_heads});
+}
+
+std::int64_t ParameterCount::on_rank(std::int64_t tp) const {
+  return ceil_div(split, tp) + repeated + ceil_div(key_value, key_parts(tp));
+}
+
+ParameterCount operator+(const ParameterCount& a, const ParameterCount& b) {
+  return {a.split + b.split, a.repeated + b.repeated, a.key_value + b.key_value,
+          std::max(a.kv_heads, b.kv_heads)};
+}
 
 LayerKind layer_kind(const Model& model, int layer) {
   if (layer < model.encoder_layers) return LayerKind::encoder;

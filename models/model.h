@@ -60,14 +60,21 @@ bool gated(Activation activation);
 /// repeats are kept apart, for the same count serves sharding and memory.
 struct ParameterCount {
   /// Matrices cut by tensor parallelism, and the biases along a cut output
-  /// (of Q, K, V, the first MLP matrices and the vocabulary).
+  /// (of Q, the first MLP matrices and the vocabulary).
   std::int64_t split = 0;
   std::int64_t repeated = 0;  ///< norms, tables and the other biases
-  std::int64_t total() const { return split + repeated; }
-  friend ParameterCount operator+(ParameterCount a, ParameterCount b) {
-    return {a.split + b.split, a.repeated + b.repeated};
-  }
+  /// K and V: cut by key heads, so neighbouring ranks hold the same ones
+  /// where there are more ranks than `kv_heads`.
+  std::int64_t key_value = 0;
+  int kv_heads = 1;
+  std::int64_t total() const { return split + repeated + key_value; }
+  /// Parts into which K and V are cut among `tp` ranks.
+  std::int64_t key_parts(std::int64_t tp) const;
+  /// Most that a rank of `tp` holds.
+  std::int64_t on_rank(std::int64_t tp) const;
 };
+/// Requires: counts of the same model.
+ParameterCount operator+(const ParameterCount& a, const ParameterCount& b);
 
 ParameterCount layer_parameters(const Model& model, LayerKind kind);
 /// Token embedding, learned positions and token types, embedding norm, and

@@ -12,11 +12,6 @@
 
 namespace troupe::schedule {
 
-/// a / b, rounded up.
-constexpr std::int64_t ceil_div(std::int64_t a, std::int64_t b) {
-  return (a + b - 1) / b;
-}
-
 /// How a block is laid out on one context-parallel member.
 struct Layout {
   int tp = 1;

@@ -96,8 +96,7 @@ LayerSizes layer_sizes(const models::Model& model, models::LayerKind kind,
   s.qkv_bias = model.qkv_bias;
   s.out_bias = model.attention_out_bias;
   s.mlp_bias = model.mlp_bias;
-  const models::ParameterCount p = models::layer_parameters(model, kind);
-  s.parameters = ceil_div(p.split, tp) + p.repeated;
+  s.parameters = models::layer_parameters(model, kind).on_rank(tp);
   return s;
 }
 

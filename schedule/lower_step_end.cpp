@@ -10,11 +10,6 @@ namespace {
 
 using clusters::Collective;
 
-/// Elements of a segment on one rank of a tensor-parallel group of size tp.
-std::int64_t local_elements(const models::ParameterCount& p, std::int64_t tp) {
-  return ceil_div(p.split, tp) + p.repeated;
-}
-
 std::string title(const Segment& s) {
   std::string out = s.last - s.first == 1
                         ? fmt::format("layer {}", s.first)
@@ -29,18 +24,21 @@ std::string title(const Segment& s) {
 /// rank of a smaller group takes part in several slices.
 std::vector<SyncGroup> slice_groups(const Lowering& l, const Segment& segment,
                                     Bytes element) {
+  const models::ParameterCount& count = segment.parameters;
   std::int64_t slices = 1;
   std::int64_t widest = 1;
+  std::int64_t key_copies = 1;
   for (const Segment::Holder& h : segment.holders) {
     for (const auto& member : l.out.stage(h.stage).members) {
       const auto tp = static_cast<std::int64_t>(member.size());
       slices = std::lcm(slices, tp);
       widest = std::max(widest, tp);
+      key_copies = std::max(key_copies, ceil_div(tp, count.key_parts(tp)));
     }
   }
-  const std::int64_t elements =
-      ceil_div(segment.parameters.split, slices) +
-      ceil_div(segment.parameters.repeated * widest, slices);
+  const std::int64_t elements = ceil_div(count.split, slices) +
+                                ceil_div(count.repeated * widest, slices) +
+                                ceil_div(count.key_value * key_copies, slices);
   std::vector<SyncGroup> groups(static_cast<std::size_t>(slices));
   for (std::int64_t k = 0; k < slices; ++k) {
     SyncGroup& group = groups[static_cast<std::size_t>(k)];
@@ -109,30 +107,66 @@ void add_tied_sync(Lowering& l, std::vector<std::vector<TaskId>>& of_stage) {
   }
 }
 
-/// Under sequence parallelism every rank of a member sees its own rows only:
-/// gradients of what all of them hold are summed over the member.
+/// What the ranks of a member hold alike and have different gradients of.
+struct Alike {
+  Bytes whole;  ///< all ranks: norms, under sequence parallelism
+  models::ParameterCount keys;
+};
+
+/// Ranks of a member that hold the same key heads, by head.
+std::vector<SyncGroup> key_groups(std::span<const RankId> member,
+                                  const models::ParameterCount& keys,
+                                  Bytes element) {
+  const auto tp = static_cast<std::int64_t>(member.size());
+  const std::int64_t parts = keys.key_parts(tp);
+  if (keys.key_value == 0 || parts == tp) return {};
+  std::vector<SyncGroup> groups(static_cast<std::size_t>(parts));
+  for (std::int64_t r = 0; r < tp; ++r) {
+    SyncGroup& group = groups[static_cast<std::size_t>(r * parts / tp)];
+    group.bytes = element * ceil_div(keys.key_value, parts);
+    group.ranks.push_back(member[static_cast<std::size_t>(r)]);
+  }
+  return groups;
+}
+
+/// Gradients of what ranks of a member hold alike, each from its own rows or
+/// query heads, are summed over these ranks, unless the blocks have done it.
 void add_member_sums(Lowering& l, std::span<const Segment> parts,
                      std::vector<std::vector<TaskId>>& of_stage) {
-  if (!l.strategy.sequence_parallel) return;
   const Bytes element = kernels::size_of(l.strategy.gradient_dtype);
-  std::vector<Bytes> repeated(l.out.stages.size());
+  std::vector<Alike> alike(l.out.stages.size());
   for (const Segment& part : parts) {
+    if (l.strategy.zero >= strategy::Zero::two && part.replicas > 1) continue;
     for (const Segment::Holder& h : part.holders) {
-      repeated[h.stage.at()] += element * part.parameters.repeated;
+      Alike& a = alike[h.stage.at()];
+      if (l.strategy.sequence_parallel) {
+        a.whole += element * part.parameters.repeated;
+      }
+      a.keys = a.keys + part.parameters;
     }
   }
   for (std::size_t s = 0; s < l.out.stages.size(); ++s) {
-    Sync sync;
-    sync.name = "norms";
-    sync.stages = {make_id<StageId>(s)};
+    Sync norms, keys;
+    norms.name = "norms";
+    keys.name = "key heads";
     for (const auto& member : l.out.stages[s].members) {
-      if (member.size() > 1) sync.groups.push_back({member, repeated[s]});
+      if (member.size() == 1) continue;
+      if (alike[s].whole.v > 0) {
+        norms.groups.push_back({member, alike[s].whole});
+      }
+      auto groups = key_groups(member, alike[s].keys, element);
+      std::move(groups.begin(), groups.end(), std::back_inserter(keys.groups));
     }
-    const TaskId last = last_backward(l, {sync.stages[0], 0, 0}, true);
-    if (sync.groups.empty() || repeated[s].v == 0 || !last) continue;
-    const TaskId task = add_sync(l, TaskKind::gradient_sync, std::move(sync));
-    l.wait(task, last);
-    of_stage[s].push_back(task);
+    const auto stage = make_id<StageId>(s);
+    const TaskId last = last_backward(l, {stage, 0, 0}, true);
+    for (Sync* sync : {&norms, &keys}) {
+      if (sync->groups.empty() || !last) continue;
+      sync->stages = {stage};
+      const TaskId task =
+          add_sync(l, TaskKind::gradient_sync, std::move(*sync));
+      l.wait(task, last);
+      of_stage[s].push_back(task);
+    }
   }
 }
 
@@ -172,12 +206,9 @@ std::vector<std::int64_t> updated_elements(const Lowering& l,
                                            std::span<const Segment> parts) {
   std::vector<std::int64_t> out(l.out.stages.size(), 0);
   const bool sharded = l.strategy.zero >= strategy::Zero::one;
-  for (const Segment& part : parts) {
-    for (const Segment::Holder& h : part.holders) {
-      const std::int64_t tp = l.out.stage(h.stage).tp();
-      out[h.stage.at()] += ceil_div(local_elements(part.parameters, tp),
-                                    sharded ? part.replicas : 1);
-    }
+  for (const Held& held : held_by_stages(l, parts)) {
+    out[held.stage.at()] +=
+        ceil_div(held.elements, sharded ? held.replicas : 1);
   }
   return out;
 }
@@ -201,66 +232,7 @@ TaskId add_optimizer(Lowering& l, std::size_t stage, std::int64_t elements) {
   return added;
 }
 
-Bytes gathered_bytes(const Block& block) {
-  Bytes sum;
-  for (const Tensor& t : block.tensors) {
-    if (t.role == Role::gathered) sum += size_of(t);
-  }
-  return sum;
-}
-
-/// Most that a block needs, with what the next one has gathered already.
-Bytes workspace_of(const Lowering& l, const std::vector<BlockRun>& runs) {
-  Bytes most;
-  for (std::size_t i = 0; i < runs.size(); ++i) {
-    const Block& block = l.shop.block(runs[i].block);
-    Bytes next;
-    if (runs[i].count > 1) next = gathered_bytes(block);
-    if (i + 1 < runs.size()) {
-      next = std::max(next, gathered_bytes(l.shop.block(runs[i + 1].block)));
-    }
-    most = std::max(most, block.workspace + next);
-  }
-  return most;
-}
-
 }  // namespace
-
-void lower_static_memory(Lowering& l, std::span<const Segment> parts) {
-  const auto zero = l.strategy.zero;
-  const Bytes weight = kernels::size_of(l.strategy.dtype);
-  const Bytes gradient = kernels::size_of(l.strategy.gradient_dtype);
-  // Two fp32 moments, and a master copy where the working type is narrower.
-  const std::int64_t state = l.strategy.dtype == kernels::DType::fp32 ? 8 : 12;
-  const auto holds = [](std::int64_t elements, int replicas, bool sharded) {
-    return sharded ? ceil_div(elements, replicas) : elements;
-  };
-  for (const Segment& part : parts) {
-    for (const Segment::Holder& h : part.holders) {
-      Stage& stage = l.out.stages[h.stage.at()];
-      std::int64_t elements = local_elements(part.parameters, stage.tp());
-      if (part.head && stage.index > 0) {
-        elements += ceil_div(models::tied_copy(l.model), stage.tp());
-      }
-      stage.memory.parameters += weight * holds(elements, part.replicas,
-                                                zero >= strategy::Zero::three);
-      stage.memory.gradients += gradient * holds(elements, part.replicas,
-                                                 zero >= strategy::Zero::two);
-      stage.memory.optimizer +=
-          Bytes{state} *
-          holds(elements, part.replicas, zero >= strategy::Zero::one);
-    }
-  }
-  for (Stage& stage : l.out.stages) {
-    for (const TaskId t : stage.order) {
-      const Body& body =
-          l.out.bodies[static_cast<std::size_t>(l.out.tasks[t.at()].what)];
-      for (const auto& runs : body.members) {
-        stage.workspace = std::max(stage.workspace, workspace_of(l, runs));
-      }
-    }
-  }
-}
 
 void lower_step_end(Lowering& l, std::span<const Segment> parts) {
   const auto zero = l.strategy.zero;

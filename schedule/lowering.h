@@ -78,6 +78,17 @@ void lower_stages(Lowering& l);
 void lower_pipeline(Lowering& l, std::size_t pipeline);
 void lower_step_end(Lowering& l, std::span<const Segment> parts);
 std::vector<Segment> segments(const Lowering& l);
+
+/// What a rank of a stage holds of parameters that `replicas` tensor-parallel
+/// groups hold.
+struct Held {
+  StageId stage;
+  std::int64_t elements = 0;
+  int replicas = 1;
+};
+/// All that stages hold: segments, and tied tables where they are used.
+std::vector<Held> held_by_stages(const Lowering& l,
+                                 std::span<const Segment> parts);
 void lower_static_memory(Lowering& l, std::span<const Segment> segments);
 
 /// A backward in parts: which one this is.

@@ -72,11 +72,11 @@ Summed by_plans(const Program& p) {
 }
 
 /// A model whose tensors divide by all degrees.
-models::Model dividing_model() {
+models::Model dividing_model(int kv_heads) {
   models::Model m = emu::test::small_model();
   m.hidden = 32;
   m.heads = 8;
-  m.kv_heads = 8;
+  m.kv_heads = kv_heads;
   m.ffn = 64;
   m.vocab = 256;
   return m;
@@ -107,12 +107,27 @@ strategy::Strategy any_strategy(const models::Model& model) {
   return s;
 }
 
+/// Where ranks share key heads and ZeRO cuts the optimizer's states, plans
+/// sum for the owners alone; the schedule counts every copy.
+bool covers(const Summed& schedule, const Summed& plans) {
+  return std::ranges::all_of(plans, [&](const auto& entry) {
+    const auto it = schedule.find(entry.first);
+    return it != schedule.end() && it->second >= entry.second;
+  });
+}
+
 RC_GTEST_PROP(GradientSync, SumsAsManyBytesAsItsPlans, ()) {
-  const auto model = dividing_model();
+  const auto model = dividing_model(*rc::gen::element(1, 2, 4, 8));
   const auto s = any_strategy(model);
   const auto program = emu::test::program_of(s, model);
   RC_ASSERT(program.has_value());
-  RC_ASSERT(by_schedule(program->schedule) == by_plans(*program));
+  const Summed scheduled = by_schedule(program->schedule);
+  const Summed planned = by_plans(*program);
+  if (model.kv_heads == 8 || s.zero == strategy::Zero::none) {
+    RC_ASSERT(scheduled == planned);
+  } else {
+    RC_ASSERT(covers(scheduled, planned));
+  }
 }
 
 }  // namespace

@@ -25,7 +25,9 @@ std::vector<Model> shipped() {
 ParameterCount count_of(const std::vector<Parameter>& list) {
   ParameterCount count;
   for (const Parameter& p : list) {
-    (p.cut == Cut::none ? count.repeated : count.split) += p.elements();
+    (p.cut == Cut::none    ? count.repeated
+     : p.cut == Cut::along ? count.split
+                           : count.key_value) += p.elements();
   }
   return count;
 }
@@ -39,6 +41,7 @@ TEST(ParameterList, SumsToTheCountsOfEveryShippedModel) {
       const ParameterCount counted = layer_parameters(m, layer_kind(m, layer));
       EXPECT_EQ(listed.split, counted.split) << m.name << " layer " << layer;
       EXPECT_EQ(listed.repeated, counted.repeated) << m.name;
+      EXPECT_EQ(listed.key_value, counted.key_value) << m.name;
     }
     EXPECT_EQ(count_of(embedding_parameter_list(m)).repeated,
               embedding_parameters(m).repeated)

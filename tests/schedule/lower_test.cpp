@@ -169,6 +169,25 @@ TEST(Memory, CountsParametersGradientsAndOptimizer) {
   EXPECT_EQ(three.stages[1].memory.parameters.v, 2 * local / 4);
 }
 
+// Over all ranks ZeRO keeps every parameter's state once, a tied table's too.
+RC_GTEST_PROP(Memory, ZeroKeepsTheStateOfEveryParameterOnce, ()) {
+  auto model = test::tiny_model();
+  model.tied_embeddings = *rc::gen::arbitrary<bool>();
+  auto strategy = test::strategy_of(
+      model, {.dp = *rc::gen::inRange(1, 5), .pp = *rc::gen::inRange(1, 5)});
+  strategy.zero = *rc::gen::element(strategy::Zero::one, strategy::Zero::two,
+                                    strategy::Zero::three);
+  const Schedule s = lowered(strategy, model);
+  std::int64_t kept = 0;
+  for (const Stage& stage : s.stages) {
+    kept += std::ssize(stage.members) * stage.memory.optimizer.v / 12;
+  }
+  const std::int64_t all = models::parameters(model);
+  RC_ASSERT(kept >= all);
+  // At most one element a rank for each group of layers and for the table.
+  RC_ASSERT(kept < all + 6 * std::ssize(s.ranks));
+}
+
 // Eight layers on one stage: the last backward in four parts of two layers,
 // each with a sync that waits for that part only.
 TEST(Lowering, CutsTheLastBackwardWhereSyncsOverlapIt) {
