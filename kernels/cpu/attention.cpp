@@ -13,7 +13,7 @@ namespace {
 template <typename T>
 class Forward {
  public:
-  using S = Stat<T>;
+  using S = Wide<T>;
   explicit Forward(const AttentionForward& call)
       : call_(call),
         s_(call.sizes),
@@ -108,8 +108,8 @@ class Forward {
       const S share = none ? S{} : 1 / total_(i, 0);
       T* to = out<T>(call_.out) + token * ld_.out + head * d;
       for (std::int64_t c = 0; c < d; ++c) store(to[c], sum_(i, c) * share);
-      out<S>(call_.lse)[token * s_.heads + head] =
-          none ? kNone : maximum_(i, 0) + std::log(total_(i, 0));
+      store(out<Stat<T>>(call_.lse)[token * s_.heads + head],
+            none ? kNone : maximum_(i, 0) + std::log(total_(i, 0)));
     }
   }
 

@@ -1,6 +1,6 @@
 // Attention backward: probabilities are computed again from lse, block by
 // block. dq is summed within a block of queries; dk and dv of one head of keys
-// are summed in S over all queries that read it.
+// are summed in Wide<T> over all queries that read it.
 #include <limits>
 
 #include "kernels/cpu/attention.h"
@@ -13,7 +13,7 @@ namespace {
 template <typename T>
 class Backward {
  public:
-  using S = Stat<T>;
+  using S = Wide<T>;
   explicit Backward(const AttentionBackward& call)
       : call_(call),
         s_(call.sizes),
@@ -74,7 +74,7 @@ class Backward {
       const T* row = in<T>(call_.out) + out_at + i * ld_.out;
       delta_(i, 0) = static_cast<S>(sum_of(
           d, [&](std::int64_t c) { return load(row[c]) * d_out_(i, c); }));
-      lse_(i, 0) = in<S>(call_.lse)[(token + i) * s_.heads + head];
+      lse_(i, 0) = in<Stat<T>>(call_.lse)[(token + i) * s_.heads + head];
     }
     dq_.topRows(nq).setZero();
     const std::int64_t last = visible(s_, one, j + nq - 1);

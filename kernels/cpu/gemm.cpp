@@ -83,11 +83,13 @@ void product(const Gemm& call, Stored<S> a, Stored<S> b, S* c,
   if (call.k > 0) multiply(a, b, c, ldc, call.m, call.n, call.k);
 }
 
-// Blocks of operands go through fp32 copies, so that only blocks are held.
+// Blocks of operands go through wider copies, so that only blocks are held.
+template <typename T>
 class Blocks {
  public:
+  using W = Wide<T>;
   template <typename Out>
-  void product(const Gemm& call, Stored<Bf16> a, Stored<Bf16> b, Out* c,
+  void product(const Gemm& call, Stored<T> a, Stored<T> b, Out* c,
                std::int64_t ldc) {
     constexpr std::int64_t kSide = 256, kDepth = 512;
     const std::int64_t rows = std::min(kSide, call.m);
@@ -96,7 +98,7 @@ class Blocks {
     a_.resize(1, rows * depth);
     b_.resize(1, depth * columns);
     c_.resize(1, rows * columns);
-    const auto* bias = in<Bf16>(call.bias);
+    const auto* bias = in<T>(call.bias);
     for (std::int64_t j = 0; j < call.n; j += columns) {
       const std::int64_t n = std::min(columns, call.n - j);
       for (std::int64_t i = 0; i < call.m; i += rows) {
@@ -119,13 +121,13 @@ class Blocks {
   }
 
  private:
-  static Stored<float> copy(Stored<Bf16> x, std::int64_t rows,
-                            std::int64_t columns, Matrix<float>& to) {
+  static Stored<W> copy(Stored<T> x, std::int64_t rows, std::int64_t columns,
+                        Matrix<W>& to) {
     if (x.transposed) std::swap(rows, columns);
     load_block(to.data(), columns, x.at, x.ld, rows, columns);
     return {to.data(), columns, x.transposed};
   }
-  Matrix<float> a_, b_, c_;
+  Matrix<W> a_, b_, c_;
 };
 
 std::int64_t stride_or(std::int64_t ld, std::int64_t row) {
@@ -157,11 +159,11 @@ void perform(const Gemm& call) {
   const std::int64_t size = call.m * ldc;
   with_type(call.dtype, [&](auto type) {
     using T = decltype(type);
-    if constexpr (std::is_same_v<T, Bf16>) {
-      Blocks blocks;
+    if constexpr (!std::is_same_v<T, double>) {
+      Blocks<T> blocks;
       each_of_batch<T>(call, [&](auto a, auto b, std::int64_t i) {
-        if (call.out == DType::bf16) {
-          blocks.product(call, a, b, out<Bf16>(call.c) + i * size, ldc);
+        if (call.out == call.dtype) {
+          blocks.product(call, a, b, out<T>(call.c) + i * size, ldc);
         } else {
           blocks.product(call, a, b, out<float>(call.c) + i * size, ldc);
         }

@@ -13,6 +13,12 @@ namespace troupe::kernels::cpu {
 template <typename T>
 using Stat = std::conditional_t<std::is_same_v<T, double>, double, float>;
 
+/// The W of an operand type T: what long sums of products are in. For fp32
+/// twice as wide, so that two ways of cutting a sum differ by the rounding of
+/// what is stored and not of how it was summed.
+template <typename T>
+using Wide = std::conditional_t<sizeof(T) == sizeof(Bf16), float, double>;
+
 template <typename T>
 Stat<T> load(T value) {
   return static_cast<Stat<T>>(value);
