@@ -13,11 +13,10 @@ namespace troupe::sim {
 /// itself.
 ///
 /// Model: a pipeline is folded onto an earlier one when both have the same
-///        tasks in the same order at the same prices, their hand-overs and
-///        own syncs take the same time over links that correspond, none of
-///        one crosses a link that another pipeline's cross, and the syncs
-///        across pipelines load the corresponding links alike. Then both are
-///        always in the same state. Syncs across pipelines are never folded.
+///        tasks in the same order at the same prices, their hand-overs take
+///        the same time, no hand-over of one crosses a link that another
+///        pipeline's cross, and the syncs load the corresponding links alike.
+///        Then both are always in the same state. Syncs are never folded.
 std::vector<schedule::TaskId> fold(const schedule::Schedule& schedule,
                                    const PriceList& prices,
                                    const Activities& activities);
