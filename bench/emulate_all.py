@@ -105,8 +105,9 @@ def add_hspmd(cases):
                   "strategies")
     cases.foreign("hspmd", "hspmd", "hspmd/elastic_traces_inferred.json",
                   "configs")
-    cases.foreign("hydraulis", "hydraulis",
-                  "hspmd/mixed_length_strategies.json", "strategies")
+    path = cases.seeds / "hspmd/mixed_length_strategies.json"
+    if path.exists():
+        cases.add("hydraulis", path.stem, path, "--from", "hydraulis")
 
 
 def add_hydraulis(cases):

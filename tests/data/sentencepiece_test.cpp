@@ -26,7 +26,8 @@ int run(const std::string& command) {
 class SentencePiece : public testing::Test {
  protected:
   std::filesystem::path folder_ =
-      std::filesystem::path(testing::TempDir()) / "troupe_sentencepiece_test";
+      std::filesystem::path(testing::TempDir()) /
+      testing::UnitTest::GetInstance()->current_test_info()->name();
 
   void SetUp() override {
     if (run("command -v spm_train && command -v spm_encode") != 0) {
