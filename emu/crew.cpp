@@ -4,6 +4,7 @@
 #include <atomic>
 #include <boost/context/fiber.hpp>
 #include <boost/context/fixedsize_stack.hpp>
+#include <boost/context/preallocated.hpp>
 #include <condition_variable>
 #include <deque>
 #include <map>
@@ -12,6 +13,7 @@
 #include <vector>
 
 #include "base/result.h"
+#include "emu/fibre_switch.h"
 
 namespace troupe::emu {
 namespace {
@@ -20,7 +22,7 @@ namespace context = boost::context;
 using Clock = std::chrono::steady_clock;
 
 /// Matrix products keep blocks of operands on the stack.
-constexpr std::size_t kStack = 512U << 10;
+constexpr std::size_t kStack = (512U << 10) * kFrameGrowth;
 
 enum class Turn : std::uint8_t { running, parked, notified };
 
@@ -31,9 +33,52 @@ struct Fibre {
   bool ended = false;
   context::fiber self;    ///< where it goes on
   context::fiber worker;  ///< where its thread goes on
+  FibreSwitch switched;
 };
 
 thread_local Fibre* current = nullptr;
+
+/// A fibre that performs `body` when it first has its turn.
+void make(Fibre& f, const std::function<void(int)>& body) {
+  context::fixedsize_stack stacks(kStack);
+  const context::stack_context stack = stacks.allocate();
+  f.switched =
+      FibreSwitch(static_cast<std::byte*>(stack.sp) - stack.size, stack.size);
+  // Making it runs its first instructions.
+  f.switched.entering();
+  f.switched.entered();
+  f.self = context::fiber(
+      std::allocator_arg, context::preallocated(stack.sp, stack.size, stack),
+      std::move(stacks), [&f, &body](context::fiber&& worker) {
+        f.switched.entered();
+        f.worker = std::move(worker);
+        body(f.number);
+        f.ended = true;
+        return std::move(f.worker);
+      });
+  f.switched.leaving();
+  f.switched.left();
+}
+
+/// A turn of a fibre, on its thread's stack.
+void enter(Fibre& f) {
+  current = &f;
+  f.switched.entering();
+  f.self = std::move(f.self).resume();
+  if (f.ended) {
+    f.switched.ended();
+  } else {
+    f.switched.left();
+  }
+  current = nullptr;
+}
+
+/// The end of a turn, on the fibre's stack; returns when the next begins.
+void leave(Fibre& f) {
+  f.switched.leaving();
+  f.worker = std::move(f.worker).resume();
+  f.switched.entered();
+}
 
 }  // namespace
 
@@ -117,9 +162,7 @@ struct Crew::State {
 
   void work(int thread, const std::function<void()>& stuck) {
     while (Fibre* const f = next(thread, stuck)) {
-      current = f;
-      f->self = std::move(f->self).resume();
-      current = nullptr;
+      enter(*f);
       if (f->ended) {
         {
           const std::scoped_lock lock(mutex);
@@ -155,14 +198,7 @@ void Crew::run(const std::function<void(int)>& body,
   State& s = *state_;
   s.living = static_cast<int>(s.fibres.size());
   for (Fibre& f : s.fibres) {
-    f.self =
-        context::fiber(std::allocator_arg, context::fixedsize_stack(kStack),
-                       [&f, &body](context::fiber&& worker) {
-                         f.worker = std::move(worker);
-                         body(f.number);
-                         f.ended = true;
-                         return std::move(f.worker);
-                       });
+    make(f, body);
     s.ready[static_cast<std::size_t>(f.thread)].push_back(&f);
   }
   std::vector<std::thread> others;
@@ -178,7 +214,7 @@ void Crew::park() {
   check(self != nullptr, "parked outside of a fibre");
   Turn turn = Turn::notified;
   if (self->turn.compare_exchange_strong(turn, Turn::running)) return;
-  self->worker = std::move(self->worker).resume();
+  leave(*self);
 }
 
 void Crew::park_until(std::chrono::steady_clock::time_point at) {

@@ -5,7 +5,9 @@
 #include <cstdint>
 #include <cstdlib>
 
-#if defined(__SANITIZE_ADDRESS__)
+#include "base/sanitizers.h"
+
+#if defined(TROUPE_ASAN)
 #include <sanitizer/asan_interface.h>
 #include <sanitizer/common_interface_defs.h>
 #endif
@@ -18,7 +20,7 @@ namespace troupe::on_host {
 namespace {
 
 // Frames under AddressSanitizer are several times larger.
-#if defined(__SANITIZE_ADDRESS__)
+#if defined(TROUPE_ASAN)
 constexpr std::size_t kStack = 512 << 10;
 #else
 constexpr std::size_t kStack = 128 << 10;
@@ -70,22 +72,22 @@ struct Fibre::State {
   bool started = false;
 
   void before_enter() {
-#if defined(__SANITIZE_ADDRESS__)
+#if defined(TROUPE_ASAN)
     __sanitizer_start_switch_fiber(&fake_outside, stack, kStack);
 #endif
   }
   void after_enter() {
-#if defined(__SANITIZE_ADDRESS__)
+#if defined(TROUPE_ASAN)
     __sanitizer_finish_switch_fiber(fake_outside, nullptr, nullptr);
 #endif
   }
   void before_leave() {
-#if defined(__SANITIZE_ADDRESS__)
+#if defined(TROUPE_ASAN)
     __sanitizer_start_switch_fiber(&fake_inside, outer_bottom, outer_size);
 #endif
   }
   void after_leave() {
-#if defined(__SANITIZE_ADDRESS__)
+#if defined(TROUPE_ASAN)
     __sanitizer_finish_switch_fiber(fake_inside, &outer_bottom, &outer_size);
 #endif
   }
@@ -113,7 +115,7 @@ Fibre::Fibre(void (*main)(void*), void* argument)
 }
 
 Fibre::~Fibre() {
-#if defined(__SANITIZE_ADDRESS__)
+#if defined(TROUPE_ASAN)
   __asan_unpoison_memory_region(state_->stack, kStack);
 #endif
   munmap(state_->stack, kStack);
@@ -122,7 +124,7 @@ Fibre::~Fibre() {
 void Fibre::reset() {
   State& s = *state_;
   s.started = false;
-#if defined(__SANITIZE_ADDRESS__)
+#if defined(TROUPE_ASAN)
   __asan_unpoison_memory_region(s.stack, kStack);
 #endif
 #if defined(__x86_64__)
