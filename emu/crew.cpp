@@ -102,31 +102,35 @@ struct Crew::State {
     wake.notify_all();
   }
 
-  void unpark(int fibre) {
-    Fibre& f = fibres[static_cast<std::size_t>(fibre)];
+  /// Ends a fibre's wait; true when it must be made ready for that.
+  static bool notify(Fibre& f) {
     for (;;) {
       Turn turn = f.turn.load();
-      if (turn == Turn::notified) return;
+      if (turn == Turn::notified) return false;
       if (turn == Turn::running &&
           f.turn.compare_exchange_weak(turn, Turn::notified)) {
-        return;
+        return false;
       }
       if (turn == Turn::parked &&
           f.turn.compare_exchange_weak(turn, Turn::running)) {
-        return make_ready(f);
+        return true;
       }
     }
   }
 
-  /// Makes a fibre ready whose time has come.
-  bool wake_sleeper(int thread, std::unique_lock<std::mutex>& lock) {
+  void unpark(int fibre) {
+    Fibre& f = fibres[static_cast<std::size_t>(fibre)];
+    if (notify(f)) make_ready(f);
+  }
+
+  /// Makes a fibre ready whose time has come. The lock is held throughout:
+  /// neither asleep nor ready, it would seem stuck to other threads.
+  bool wake_sleeper(int thread) {
     auto& own = sleepers[static_cast<std::size_t>(thread)];
     if (own.empty() || own.begin()->first > Clock::now()) return false;
-    const int fibre = own.begin()->second;
+    Fibre& f = fibres[static_cast<std::size_t>(own.begin()->second)];
     own.erase(own.begin());
-    lock.unlock();
-    unpark(fibre);
-    lock.lock();
+    if (notify(f)) ready[static_cast<std::size_t>(thread)].push_back(&f);
     return true;
   }
 
@@ -136,7 +140,7 @@ struct Crew::State {
     std::unique_lock lock(mutex);
     ++idle;
     while (mine.empty() && living > 0) {
-      if (wake_sleeper(thread, lock)) continue;
+      if (wake_sleeper(thread)) continue;
       const auto empty = [](const auto& list) { return list.empty(); };
       const bool none = std::ranges::all_of(ready, empty) &&
                         std::ranges::all_of(sleepers, empty);
