@@ -1,6 +1,5 @@
 // troupe hotspa: HotSPa's experiments in simulation, beside the best single
 // strategy; and what the choice of senders is worth in their switches.
-#include <tbb/parallel_for.h>
 
 #include <memory>
 #include <mutex>
@@ -11,6 +10,7 @@
 #include "cli/command.h"
 #include "cli/hotspa_table.h"
 #include "cli/options.h"
+#include "cli/parallel.h"
 #include "cli/say.h"
 #include "cli/simulation.h"
 #include "clusters/read.h"
@@ -138,7 +138,7 @@ Result<int> hotspa(const HotspaOptions& o) {
   Progress progress("experiments", std::ssize(rows));
   std::mutex mutex;
   std::int64_t done = 0;
-  tbb::parallel_for(std::size_t{0}, rows.size(), [&](std::size_t i) {
+  in_parallel(rows.size(), [&](std::size_t i) {
     if (interrupted()) return;
     perform(o, all, in, rows[i]);
     const std::lock_guard lock(mutex);

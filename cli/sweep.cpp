@@ -1,7 +1,6 @@
 #include "cli/sweep.h"
 
 #include <fmt/format.h>
-#include <tbb/parallel_for.h>
 
 #include <atomic>
 #include <charconv>
@@ -9,6 +8,7 @@
 
 #include "base/progress.h"
 #include "base/text.h"
+#include "cli/parallel.h"
 
 namespace troupe::cli {
 namespace {
@@ -174,7 +174,7 @@ Result<results::Sweep> sweep(const StrategyOptions& base,
                     static_cast<std::int64_t>(values.size()));
   std::mutex mutex;
   std::int64_t done = 0;
-  tbb::parallel_for(std::size_t{0}, values.size(), [&](std::size_t i) {
+  in_parallel(values.size(), [&](std::size_t i) {
     if (interrupted()) return;
     auto run = one_point(base, field, values[i], keep, costs, options, phase);
     results::SweepPoint& point = out.points[i];

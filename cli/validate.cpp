@@ -1,7 +1,6 @@
 // troupe validate: simulates published measurements and prints the errors.
 // Keeps nothing in the run store.
 #include <fmt/format.h>
-#include <tbb/parallel_for.h>
 
 #include <algorithm>
 #include <memory>
@@ -12,6 +11,7 @@
 #include "base/progress.h"
 #include "base/text.h"
 #include "cli/command.h"
+#include "cli/parallel.h"
 #include "cli/say.h"
 #include "cli/simulation.h"
 #include "cli/validation_file.h"
@@ -76,7 +76,7 @@ clusters::Cluster kinds_of(
 Result<int> validate(const ValidateOptions& o) {
   TRY(std::vector<Validated> all, read_cases(o));
   std::vector<std::optional<strategy::Plan>> plans(all.size());
-  tbb::parallel_for(std::size_t{0}, all.size(), [&](std::size_t i) {
+  in_parallel(all.size(), [&](std::size_t i) {
     auto plan = load_case(all[i].one);
     if (plan) {
       plans[i] = std::move(*plan);
@@ -90,7 +90,7 @@ Result<int> validate(const ValidateOptions& o) {
   Progress progress("cases simulated", static_cast<std::int64_t>(all.size()));
   std::mutex mutex;
   std::int64_t done = 0;
-  tbb::parallel_for(std::size_t{0}, all.size(), [&](std::size_t i) {
+  in_parallel(all.size(), [&](std::size_t i) {
     if (interrupted() || !plans[i]) return;
     SimulationOptions options;
     options.reserve = kReserve;
