@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "base/progress.h"
 #include "exec/runner.h"
 #include "schedule/lower.h"
 
@@ -253,6 +254,7 @@ Result<void> Interpreter::Runner::send(TaskId id, const Buffer& output) {
 
 Result<void> Interpreter::Runner::run_task(TaskId id,
                                            const data::Batch& batch) {
+  if (interrupted()) return fail(Fault::interrupted, "interrupted");
   const Task& task = schedule_.tasks[id.at()];
   TRY(const Rows* const rows, rows_of(task.micro_batch, batch));
   Time ready;

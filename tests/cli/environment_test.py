@@ -239,6 +239,11 @@ class Interrupt(Concurrency):
         self.run_troupe("simulate", "hspmd-case5")
         self.intact("results.db")
 
+    def test_a_long_emulation(self):
+        path = self.write("short.json", {**SHORT, "dp": 2, "pp": 2})
+        self.interrupted("emulate", path, "--shrink", "--verify",
+                         "--steps", 1000, after=1.5)
+
     def test_termination_leaves_the_store_whole(self):
         self.run_troupe("simulate", "hspmd-case5")
         path = self.write("long.json", {**SHORT, "micro_batches": 200_000})
