@@ -86,7 +86,9 @@ struct Crew::State {
   State(int count, int thread_count)
       : fibres(static_cast<std::size_t>(count)),
         ready(static_cast<std::size_t>(thread_count)),
-        sleepers(static_cast<std::size_t>(thread_count)) {
+        sleepers(static_cast<std::size_t>(thread_count)),
+        wake(static_cast<std::size_t>(thread_count)),
+        waits(static_cast<std::size_t>(thread_count)) {
     for (int i = 0; i < count; ++i) {
       fibres[static_cast<std::size_t>(i)].number = i;
       fibres[static_cast<std::size_t>(i)].thread =
@@ -95,11 +97,12 @@ struct Crew::State {
   }
 
   void make_ready(Fibre& f) {
-    {
-      const std::scoped_lock lock(mutex);
-      ready[static_cast<std::size_t>(f.thread)].push_back(&f);
-    }
-    wake.notify_all();
+    const auto thread = static_cast<std::size_t>(f.thread);
+    std::unique_lock lock(mutex);
+    ready[thread].push_back(&f);
+    const bool waiting = waits[thread];
+    lock.unlock();
+    if (waiting) wake[thread].notify_one();
   }
 
   /// Ends a fibre's wait; true when it must be made ready for that.
@@ -134,6 +137,18 @@ struct Crew::State {
     return true;
   }
 
+  /// Until something is ready for the thread, or its next sleeper's time.
+  void wait(std::size_t thread, std::unique_lock<std::mutex>& lock) {
+    const auto& own = sleepers[thread];
+    waits[thread] = true;
+    if (own.empty()) {
+      wake[thread].wait(lock);
+    } else {
+      wake[thread].wait_until(lock, own.begin()->first);
+    }
+    waits[thread] = false;
+  }
+
   /// The next fibre of a thread, or null when all have ended.
   Fibre* next(int thread, const std::function<void()>& stuck) {
     auto& mine = ready[static_cast<std::size_t>(thread)];
@@ -150,12 +165,7 @@ struct Crew::State {
         lock.lock();
         continue;
       }
-      const auto& own = sleepers[static_cast<std::size_t>(thread)];
-      if (own.empty()) {
-        wake.wait(lock);
-      } else {
-        wake.wait_until(lock, own.begin()->first);
-      }
+      wait(static_cast<std::size_t>(thread), lock);
     }
     --idle;
     if (mine.empty()) return nullptr;
@@ -172,7 +182,7 @@ struct Crew::State {
           const std::scoped_lock lock(mutex);
           --living;
         }
-        wake.notify_all();
+        for (auto& one : wake) one.notify_one();
         continue;
       }
       Turn turn = Turn::running;
@@ -185,9 +195,10 @@ struct Crew::State {
 
   std::vector<Fibre> fibres;
   std::mutex mutex;
-  std::condition_variable wake;
   std::vector<std::deque<Fibre*>> ready;                        ///< by thread
   std::vector<std::multimap<Clock::time_point, int>> sleepers;  ///< by thread
+  std::vector<std::condition_variable> wake;                    ///< by thread
+  std::vector<char> waits;                                      ///< by thread
   int idle = 0;
   int living = 0;
 };
