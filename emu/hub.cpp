@@ -5,12 +5,14 @@
 
 #include <algorithm>
 #include <atomic>
+#include <boost/container/small_vector.hpp>
 #include <cstring>
-#include <deque>
 #include <map>
 #include <mutex>
 #include <thread>
+#include <unordered_map>
 
+#include "data/mixed.h"
 #include "emu/collective.h"
 #include "emu/crew.h"
 #include "emu/sum.h"
@@ -54,11 +56,23 @@ struct Letter {
   Time time;
 };
 
+/// Sender and tag; a thousand ranks that share gradients have a million of
+/// them at a time.
+using LetterName = std::pair<std::int32_t, Tag>;
+struct LetterHash {
+  std::size_t operator()(const LetterName& name) const {
+    return data::mixed(name.second +
+                       data::mixed(static_cast<std::uint64_t>(name.first)));
+  }
+};
+/// Letters of one name, in order; hardly ever more than one.
+using Letters = boost::container::small_vector<Letter, 1>;
+
 /// What others have sent to one rank, and what they may read of it.
 struct Mailbox {
   std::mutex mutex;
   std::map<Tag, std::span<const std::byte>> exposed;
-  std::map<std::pair<std::int32_t, Tag>, std::deque<Letter>> letters;
+  std::unordered_map<LetterName, Letters, LetterHash> letters;
 };
 
 /// What is wrong when the members bring different things, or empty.
@@ -276,7 +290,7 @@ class Hub::Member final : public exec::Communicator {
     auto& letters = state_.boxes[self_.at()].letters;
     const auto it = letters.find({from.v, tag});
     const Letter letter = std::move(it->second.front());
-    it->second.pop_front();
+    it->second.erase(it->second.begin());
     if (it->second.empty()) letters.erase(it);
     lock.unlock();
     if (letter.bytes.size() != bytes.size()) {
