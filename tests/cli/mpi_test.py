@@ -165,7 +165,7 @@ class Mpi(CliTest):
         path = self.write("s.json", BOTH)
         lose = ("--then", other, "--lose", "4-7")
         self.check_same(8, path, *lose, "--verify")
-        self.mpi(8, path, *lose, "--patience", "4", "--steps", "25")
+        self.mpi(8, path, *lose, "--patience", "8", "--steps", "50")
         _, error = self.mpi(8, self.write("z.json", {**BOTH, "zero": 1}),
                             *lose, code=2)
         self.assertEqual(error.count("held only by device"), 1, error)
