@@ -9,21 +9,21 @@ namespace {
 
 template <typename T>
 void forward(const NormForward& c, std::int64_t row) {
-  using S = Stat<T>;
+  using S = Wide<T>;
   const std::int64_t n = c.columns;
   const auto count = static_cast<double>(n);
   const T* x = in<T>(c.in) + row * n;
   double mean = 0;
   if (!c.rms) {
     mean = sum_of(n, [&](std::int64_t j) { return load(x[j]); }) / count;
-    out<S>(c.mean)[row] = static_cast<S>(mean);
+    store(out<Stat<T>>(c.mean)[row], mean);
   }
   const double square = sum_of(n, [&](std::int64_t j) {
     const double centred = static_cast<double>(load(x[j])) - mean;
     return centred * centred;
   });
   const double rstd = 1 / std::sqrt(square / count + c.epsilon);
-  out<S>(c.rstd)[row] = static_cast<S>(rstd);
+  store(out<Stat<T>>(c.rstd)[row], rstd);
   const T* weight = in<T>(c.weight);
   const T* bias = in<T>(c.bias);
   T* y = out<T>(c.out) + row * n;
@@ -41,16 +41,16 @@ struct Columns {
 
 template <typename T>
 void backward(const NormBackward& c, std::int64_t row, Columns& sums) {
-  using S = Stat<T>;
+  using S = Wide<T>;
   const std::int64_t n = c.columns;
   const T* x = in<T>(c.in) + row * n;
   const T* d_out = in<T>(c.d_out) + row * n;
   const T* weight = in<T>(c.weight);
-  const S m = c.rms ? S{} : in<S>(c.mean)[row];
-  const S r = in<S>(c.rstd)[row];
+  const S m = c.rms ? S{} : in<Stat<T>>(c.mean)[row];
+  const S r = in<Stat<T>>(c.rstd)[row];
   const auto normal = [&](std::int64_t j) { return (load(x[j]) - m) * r; };
   const auto gradient = [&](std::int64_t j) {
-    return load(d_out[j]) * load(weight[j]);
+    return S{load(d_out[j])} * load(weight[j]);
   };
   const auto count = static_cast<double>(n);
   const auto along = static_cast<S>(

@@ -74,7 +74,7 @@ void forward(const ActivationForward& c, F function) {
     const T* x = in<T>(c.in) + row * (c.gated ? 2 * n : n);
     T* y = out<T>(c.out) + row * n;
     for (std::int64_t j = 0; j < n; ++j) {
-      const auto value = function.value(load(x[j]));
+      const Wide<T> value = function.value(load(x[j]));
       store(y[j], c.gated ? value * load(x[n + j]) : value);
     }
   }
@@ -89,8 +89,8 @@ void backward(const ActivationBackward& c, F function) {
     T* d_x = out<T>(c.d_in) + at;
     const T* d_out = in<T>(c.d_out) + row * n;
     for (std::int64_t j = 0; j < n; ++j) {
-      const auto d = load(d_out[j]);
-      const auto slope = function.slope(load(x[j]));
+      const Wide<T> d = load(d_out[j]);
+      const Wide<T> slope = function.slope(load(x[j]));
       store(d_x[j], c.gated ? d * slope * load(x[n + j]) : d * slope);
       if (c.gated) store(d_x[n + j], d * function.value(load(x[j])));
     }
@@ -102,14 +102,14 @@ void backward(const ActivationBackward& c, F function) {
 void perform(const ActivationForward& call) {
   with_type(call.dtype, [&](auto type) {
     using T = decltype(type);
-    with_function<Stat<T>>(call.function, [&](auto f) { forward<T>(call, f); });
+    with_function<Wide<T>>(call.function, [&](auto f) { forward<T>(call, f); });
   });
 }
 
 void perform(const ActivationBackward& call) {
   with_type(call.dtype, [&](auto type) {
     using T = decltype(type);
-    with_function<Stat<T>>(call.function,
+    with_function<Wide<T>>(call.function,
                            [&](auto f) { backward<T>(call, f); });
   });
 }
@@ -131,7 +131,7 @@ void perform(const Rotary& call) {
   }
   with_type(call.dtype, [&](auto type) {
     using T = decltype(type);
-    using S = Stat<T>;
+    using S = Wide<T>;
     for (std::int64_t token = 0; token < call.tokens; ++token) {
       for (std::size_t i = 0; i < pairs; ++i) {
         const double angle = call.positions[token] * frequency[i];
