@@ -336,8 +336,7 @@ Result<TraceCourse> course_of(const EmulateOptions& o) {
   return out;
 }
 
-/// EmulateOptions that say something of strategies, of which a trace has its
-/// own.
+/// Options that say something of strategies, of which a trace has its own.
 Result<void> check_trace_options(const EmulateOptions& o) {
   const std::pair<bool, const char*> given[] = {
       {!o.then.empty(), "--then"},

@@ -5,6 +5,7 @@
 #include <array>
 
 #include "base/text.h"
+#include "base/units.h"
 #include "clusters/short_form.h"
 
 namespace troupe::clusters {
@@ -177,7 +178,7 @@ void read_counts(JsonObject& o, GroupSpec& group) {
     return;
   }
   group.gpus = o.integer("gpus", {1, kMostDevices});
-  const std::int64_t nodes = (group.gpus + group.per_node - 1) / group.per_node;
+  const std::int64_t nodes = ceil_div(group.gpus, group.per_node);
   group.nodes = o.small("nodes", {1, kMostDevices}, static_cast<int>(nodes));
   if (group.nodes != nodes) {
     o.findings().error(

@@ -1,6 +1,6 @@
 # Which of CUDA, NCCL, MPI and the tokenizers are here; each absence is printed
-# with its reason. Every part without its library is built from another source file
-# with the same functions.
+# with its reason. Every part without its library is built from another source
+# file with the same functions.
 include(CheckLanguage)
 
 function(troupe_backend name wanted found reason)

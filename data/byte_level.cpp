@@ -3,7 +3,7 @@
 #include <array>
 #include <map>
 
-#include "data/utf8.h"
+#include "base/utf8.h"
 
 namespace troupe::data {
 namespace {

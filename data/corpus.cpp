@@ -107,11 +107,6 @@ Result<std::string> read_text(const std::filesystem::path& path) {
   return read_file(path, kMostText);
 }
 
-Result<Corpus> read_corpus(const std::filesystem::path& path) {
-  TRY(const std::string text, read_text(path));
-  return byte_corpus(text, path.string());
-}
-
 std::string_view sample_text() { return kSample; }
 
 const Corpus& sample_corpus() {

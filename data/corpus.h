@@ -32,9 +32,6 @@ Result<Corpus> byte_corpus(std::string_view text, const std::string& name);
 /// Errors: input, as read_file (at most 1 GiB).
 Result<std::string> read_text(const std::filesystem::path& path);
 
-/// Errors: input, as read_text and byte_corpus.
-Result<Corpus> read_corpus(const std::filesystem::path& path);
-
 /// A small text of our own, for runs without a file; as bytes.
 std::string_view sample_text();
 const Corpus& sample_corpus();

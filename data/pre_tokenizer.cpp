@@ -5,7 +5,7 @@
 #include <utility>
 
 #include "base/text.h"
-#include "data/utf8.h"
+#include "base/utf8.h"
 
 namespace troupe::data {
 namespace {

@@ -93,44 +93,51 @@ std::string table_problem(std::string_view table) {
   return {};
 }
 
-std::string piece_problem(std::string_view piece) {
-  while (!piece.empty()) {
-    const auto field = take_field(piece);
-    if (!field) return "a piece is cut off";
-    if (field->number != 2 || field->wire != 5) continue;
-    float score = 0;
-    std::memcpy(&score, field->content.data(), 4);
-    if (!std::isfinite(score)) return "the score of a piece is no number";
+/// The first problem that `problem_of` sees in a field of `message`; or
+/// `broken`, where its bytes are no fields.
+template <typename ProblemOf>
+std::string first_problem(std::string_view message, const char* broken,
+                          const ProblemOf& problem_of) {
+  while (!message.empty()) {
+    const auto field = take_field(message);
+    if (!field) return broken;
+    std::string problem = problem_of(*field);
+    if (!problem.empty()) return problem;
   }
   return {};
 }
 
-std::string normalizer_problem(std::string_view normalizer) {
-  while (!normalizer.empty()) {
-    const auto field = take_field(normalizer);
-    if (!field) return "the normalizer is cut off";
-    if (field->number != 2 || field->wire != 2) continue;
-    const std::string problem = table_problem(field->content);
-    if (problem.empty()) continue;
-    return fmt::format("precompiled_charsmap: {}", problem);
+std::string score_problem(const Field& field) {
+  if (field.number != 2 || field.wire != 5) return {};
+  float score = 0;
+  std::memcpy(&score, field.content.data(), 4);
+  return std::isfinite(score) ? "" : "the score of a piece is no number";
+}
+
+std::string charsmap_problem(const Field& field) {
+  if (field.number != 2 || field.wire != 2) return {};
+  const std::string problem = table_problem(field.content);
+  return problem.empty() ? "" : "precompiled_charsmap: " + problem;
+}
+
+std::string part_problem(const Field& field) {
+  if (field.wire != 2) return {};
+  switch (field.number) {
+    case 1:
+      return first_problem(field.content, "a piece is cut off", score_problem);
+    case 3:
+    case 5:
+      return first_problem(field.content, "the normalizer is cut off",
+                           charsmap_problem);
+    default:
+      return {};
   }
-  return {};
 }
 
 std::string model_problem(std::string_view content) {
   if (content.empty()) return "the file is empty";
-  while (!content.empty()) {
-    const auto field = take_field(content);
-    if (!field) return "a field is cut off or of no known kind";
-    if (field->wire != 2) continue;
-    std::string problem;
-    if (field->number == 1) problem = piece_problem(field->content);
-    if (field->number == 3 || field->number == 5) {
-      problem = normalizer_problem(field->content);
-    }
-    if (!problem.empty()) return problem;
-  }
-  return {};
+  return first_problem(content, "a field is cut off or of no known kind",
+                       part_problem);
 }
 
 }  // namespace

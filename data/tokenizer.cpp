@@ -3,9 +3,9 @@
 #include <fmt/format.h>
 
 #include "base/file.h"
+#include "base/utf8.h"
 #include "data/sentencepiece.h"
 #include "data/tokenizer_json.h"
-#include "data/utf8.h"
 
 namespace troupe::data {
 namespace {

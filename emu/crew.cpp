@@ -12,8 +12,8 @@
 #include <thread>
 #include <vector>
 
+#include "base/fibre_switch.h"
 #include "base/result.h"
-#include "emu/fibre_switch.h"
 
 namespace troupe::emu {
 namespace {
@@ -34,6 +34,14 @@ struct Fibre {
   context::fiber self;    ///< where it goes on
   context::fiber worker;  ///< where its thread goes on
   FibreSwitch switched;
+};
+
+/// What waits for one thread; all of it under the crew's lock.
+struct Thread {
+  std::deque<Fibre*> ready;
+  std::multimap<Clock::time_point, int> sleepers;  ///< numbers of fibres
+  std::condition_variable wake;
+  bool waits = false;
 };
 
 thread_local Fibre* current = nullptr;
@@ -85,10 +93,7 @@ void leave(Fibre& f) {
 struct Crew::State {
   State(int count, int thread_count)
       : fibres(static_cast<std::size_t>(count)),
-        ready(static_cast<std::size_t>(thread_count)),
-        sleepers(static_cast<std::size_t>(thread_count)),
-        wake(static_cast<std::size_t>(thread_count)),
-        waits(static_cast<std::size_t>(thread_count)) {
+        threads(static_cast<std::size_t>(thread_count)) {
     for (int i = 0; i < count; ++i) {
       fibres[static_cast<std::size_t>(i)].number = i;
       fibres[static_cast<std::size_t>(i)].thread =
@@ -96,13 +101,17 @@ struct Crew::State {
     }
   }
 
+  Thread& thread(int number) {
+    return threads[static_cast<std::size_t>(number)];
+  }
+
   void make_ready(Fibre& f) {
-    const auto thread = static_cast<std::size_t>(f.thread);
+    Thread& own = thread(f.thread);
     std::unique_lock lock(mutex);
-    ready[thread].push_back(&f);
-    const bool waiting = waits[thread];
+    own.ready.push_back(&f);
+    const bool waits = own.waits;
     lock.unlock();
-    if (waiting) wake[thread].notify_one();
+    if (waits) own.wake.notify_one();
   }
 
   /// Ends a fibre's wait; true when it must be made ready for that.
@@ -128,61 +137,61 @@ struct Crew::State {
 
   /// Makes a fibre ready whose time has come. The lock is held throughout:
   /// neither asleep nor ready, it would seem stuck to other threads.
-  bool wake_sleeper(int thread) {
-    auto& own = sleepers[static_cast<std::size_t>(thread)];
-    if (own.empty() || own.begin()->first > Clock::now()) return false;
-    Fibre& f = fibres[static_cast<std::size_t>(own.begin()->second)];
-    own.erase(own.begin());
-    if (notify(f)) ready[static_cast<std::size_t>(thread)].push_back(&f);
+  bool wake_sleeper(Thread& own) {
+    auto& sleepers = own.sleepers;
+    if (sleepers.empty() || sleepers.begin()->first > Clock::now()) {
+      return false;
+    }
+    Fibre& f = fibres[static_cast<std::size_t>(sleepers.begin()->second)];
+    sleepers.erase(sleepers.begin());
+    if (notify(f)) own.ready.push_back(&f);
     return true;
   }
 
   /// Until something is ready for the thread, or its next sleeper's time.
-  void wait(std::size_t thread, std::unique_lock<std::mutex>& lock) {
-    const auto& own = sleepers[thread];
-    waits[thread] = true;
-    if (own.empty()) {
-      wake[thread].wait(lock);
+  static void wait(Thread& own, std::unique_lock<std::mutex>& lock) {
+    own.waits = true;
+    if (own.sleepers.empty()) {
+      own.wake.wait(lock);
     } else {
-      wake[thread].wait_until(lock, own.begin()->first);
+      own.wake.wait_until(lock, own.sleepers.begin()->first);
     }
-    waits[thread] = false;
+    own.waits = false;
   }
 
   /// The next fibre of a thread, or null when all have ended.
-  Fibre* next(int thread, const std::function<void()>& stuck) {
-    auto& mine = ready[static_cast<std::size_t>(thread)];
+  Fibre* next(Thread& own, const std::function<void()>& stuck) {
     std::unique_lock lock(mutex);
     ++idle;
-    while (mine.empty() && living > 0) {
-      if (wake_sleeper(thread)) continue;
-      const auto empty = [](const auto& list) { return list.empty(); };
-      const bool none = std::ranges::all_of(ready, empty) &&
-                        std::ranges::all_of(sleepers, empty);
-      if (none && idle == static_cast<int>(ready.size())) {
+    while (own.ready.empty() && living > 0) {
+      if (wake_sleeper(own)) continue;
+      const bool none = std::ranges::all_of(threads, [](const Thread& t) {
+        return t.ready.empty() && t.sleepers.empty();
+      });
+      if (none && idle == static_cast<int>(threads.size())) {
         lock.unlock();
         stuck();
         lock.lock();
         continue;
       }
-      wait(static_cast<std::size_t>(thread), lock);
+      wait(own, lock);
     }
     --idle;
-    if (mine.empty()) return nullptr;
-    Fibre* const f = mine.front();
-    mine.pop_front();
+    if (own.ready.empty()) return nullptr;
+    Fibre* const f = own.ready.front();
+    own.ready.pop_front();
     return f;
   }
 
-  void work(int thread, const std::function<void()>& stuck) {
-    while (Fibre* const f = next(thread, stuck)) {
+  void work(int number, const std::function<void()>& stuck) {
+    while (Fibre* const f = next(thread(number), stuck)) {
       enter(*f);
       if (f->ended) {
         {
           const std::scoped_lock lock(mutex);
           --living;
         }
-        for (auto& one : wake) one.notify_one();
+        for (Thread& one : threads) one.wake.notify_one();
         continue;
       }
       Turn turn = Turn::running;
@@ -195,10 +204,7 @@ struct Crew::State {
 
   std::vector<Fibre> fibres;
   std::mutex mutex;
-  std::vector<std::deque<Fibre*>> ready;                        ///< by thread
-  std::vector<std::multimap<Clock::time_point, int>> sleepers;  ///< by thread
-  std::vector<std::condition_variable> wake;                    ///< by thread
-  std::vector<char> waits;                                      ///< by thread
+  std::vector<Thread> threads;
   int idle = 0;
   int living = 0;
 };
@@ -214,10 +220,10 @@ void Crew::run(const std::function<void(int)>& body,
   s.living = static_cast<int>(s.fibres.size());
   for (Fibre& f : s.fibres) {
     make(f, body);
-    s.ready[static_cast<std::size_t>(f.thread)].push_back(&f);
+    s.thread(f.thread).ready.push_back(&f);
   }
   std::vector<std::thread> others;
-  for (int t = 1; t < static_cast<int>(s.ready.size()); ++t) {
+  for (int t = 1; t < static_cast<int>(s.threads.size()); ++t) {
     others.emplace_back([&s, &stuck, t] { s.work(t, stuck); });
   }
   s.work(0, stuck);
@@ -237,8 +243,7 @@ void Crew::park_until(std::chrono::steady_clock::time_point at) {
   check(self != nullptr, "parked outside of a fibre");
   {
     const std::scoped_lock lock(state_->mutex);
-    state_->sleepers[static_cast<std::size_t>(self->thread)].emplace(
-        at, self->number);
+    state_->thread(self->thread).sleepers.emplace(at, self->number);
   }
   park();
 }

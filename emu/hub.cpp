@@ -67,12 +67,13 @@ struct LetterHash {
 };
 /// Letters of one name, in order; hardly ever more than one.
 using Letters = boost::container::small_vector<Letter, 1>;
+using LetterBox = std::unordered_map<LetterName, Letters, LetterHash>;
 
 /// What others have sent to one rank, and what they may read of it.
 struct Mailbox {
   std::mutex mutex;
   std::map<Tag, std::span<const std::byte>> exposed;
-  std::unordered_map<LetterName, Letters, LetterHash> letters;
+  LetterBox letters;
 };
 
 /// What is wrong when the members bring different things, or empty.
@@ -244,7 +245,7 @@ class Hub::Member final : public exec::Communicator {
                       fmt::format("rank {} waits for a message of rank {}",
                                   self_.v, from.v)};
         }));
-    return open(from, tag, lock, bytes, time);
+    return open(box.letters.find({from.v, tag}), from, lock, bytes, time);
   }
 
   Result<bool> try_receive(RankId from, Tag tag, std::span<std::byte> bytes,
@@ -252,8 +253,9 @@ class Hub::Member final : public exec::Communicator {
     TRY_DO(state_.check_running());
     Mailbox& box = state_.boxes[self_.at()];
     std::unique_lock lock(box.mutex);
-    if (!box.letters.contains({from.v, tag})) return false;
-    TRY_DO(open(from, tag, lock, bytes, time));
+    const auto letters = box.letters.find({from.v, tag});
+    if (letters == box.letters.end()) return false;
+    TRY_DO(open(letters, from, lock, bytes, time));
     return true;
   }
 
@@ -285,13 +287,13 @@ class Hub::Member final : public exec::Communicator {
 
  private:
   /// Takes the first letter of a queue, which is there.
-  Result<void> open(RankId from, Tag tag, std::unique_lock<std::mutex>& lock,
+  Result<void> open(LetterBox::iterator letters, RankId from,
+                    std::unique_lock<std::mutex>& lock,
                     std::span<std::byte> bytes, Time& time) {
-    auto& letters = state_.boxes[self_.at()].letters;
-    const auto it = letters.find({from.v, tag});
-    const Letter letter = std::move(it->second.front());
-    it->second.erase(it->second.begin());
-    if (it->second.empty()) letters.erase(it);
+    Letters& queue = letters->second;
+    const Letter letter = std::move(queue.front());
+    queue.erase(queue.begin());
+    if (queue.empty()) state_.boxes[self_.at()].letters.erase(letters);
     lock.unlock();
     if (letter.bytes.size() != bytes.size()) {
       return state_.give_up(

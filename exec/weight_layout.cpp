@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "base/units.h"
+
 namespace troupe::exec {
 
 std::vector<std::string> parts_of(std::string_view name) {
@@ -21,7 +23,7 @@ std::vector<std::int64_t> local_shape(const models::Parameter& parameter,
   std::int64_t& cut = shape[static_cast<std::size_t>(parameter.dimension)];
   cut = parameter.cut == models::Cut::kv_heads
             ? std::max<std::int64_t>(cut / tp, 1)
-            : (cut + tp - 1) / tp;
+            : ceil_div(cut, tp);
   return shape;
 }
 

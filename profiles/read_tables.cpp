@@ -8,6 +8,7 @@
 #include <unordered_map>
 
 #include "base/text.h"
+#include "base/units.h"
 #include "profiles/own_format.h"
 #include "profiles/readers.h"
 
@@ -181,7 +182,7 @@ std::vector<std::pair<const char*, kernels::OpShape>> operators_of(
       std::max<std::int64_t>(1, s.kv_heads / s.tp) * s.head_dim;
   const std::int64_t ffn = s.ffn / s.tp;
   kernels::OpShape embedding = rows(OpKind::embedding_forward, s.hidden);
-  embedding.dim[2] = (s.vocab + s.tp - 1) / s.tp;
+  embedding.dim[2] = ceil_div(s.vocab, s.tp);
   kernels::OpShape activation = rows(OpKind::activation_forward, ffn);
   activation.gated = s.gated;
   return {

@@ -7,6 +7,7 @@
 #include <unordered_map>
 
 #include "base/text.h"
+#include "base/units.h"
 #include "reshard/collectives.h"
 
 namespace troupe::reshard {
@@ -200,7 +201,7 @@ class Pace {
       load[demand.to.at()] += bytes;
     }
     const std::int64_t most = *std::ranges::max_element(load);
-    buckets_ = std::max<std::int64_t>((most + limit - 1) / limit, 1);
+    buckets_ = std::max<std::int64_t>(ceil_div(most, limit), 1);
   }
 
   /// The bucket that is next for a pair, and the bytes until the one after.
@@ -253,7 +254,7 @@ Result<void> check_limit(std::span<const TensorChange> changes,
     widest = static_cast<std::size_t>(gathered.tensor_of[share.demand]);
   }
   const std::int64_t part =
-      (*std::ranges::max_element(load) + kMostBuckets - 1) / kMostBuckets;
+      ceil_div(*std::ranges::max_element(load), kMostBuckets);
   if (limit >= std::max(row, part)) return {};
   if (part > row) {
     return fail(Fault::infeasible,

@@ -6,6 +6,7 @@
 
 #include "base/progress.h"
 #include "base/text.h"
+#include "base/units.h"
 
 namespace troupe::runs {
 namespace {
@@ -171,7 +172,7 @@ Result<void> Runner::begin_step(Time until) {
   }
   if (planned_ && !planned_->after_save) {
     const std::int64_t wait = (planned_->due - now_).v;
-    steps = std::min(steps, (wait + one.v - 1) / one.v);
+    steps = std::min(steps, ceil_div(wait, one.v));
   }
   if (steps == 0) {
     start(Activity::step, one);

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "base/units.h"
+
 namespace troupe::schedule {
 
 std::int64_t member_tokens(std::span<const double> shares, std::size_t member,
@@ -33,7 +35,7 @@ std::vector<TokenRange> member_chunks(std::span<const double> shares,
 }
 
 RowRange row_shard(std::int64_t rows, std::int64_t index, std::int64_t ranks) {
-  const std::int64_t each = (rows + ranks - 1) / ranks;
+  const std::int64_t each = ceil_div(rows, ranks);
   return {std::min(index * each, rows), std::min((index + 1) * each, rows)};
 }
 

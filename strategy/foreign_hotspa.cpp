@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/text.h"
+#include "base/units.h"
 #include "strategy/foreign_readers.h"
 #include "strategy/short_form.h"
 
@@ -94,7 +95,7 @@ Phase phase_of(const Entry& entry, const std::vector<std::int64_t>& bounds,
   // Every bucket is taken to hold an equal part of the step's documents.
   const auto buckets = static_cast<std::int64_t>(bounds.size()) - 1;
   const std::int64_t share = buckets * form.dp;
-  form.micro_batches = static_cast<int>((batch + share - 1) / share);
+  form.micro_batches = static_cast<int>(ceil_div(batch, share));
   phase.pipelines = pipelines_of(form, layers);
   for (Pipeline& p : phase.pipelines) p.seq_len = static_cast<int>(high);
   return phase;

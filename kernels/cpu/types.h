@@ -9,13 +9,14 @@
 
 namespace troupe::kernels::cpu {
 
-/// The S of an operand type T: what its arithmetic and statistics are in.
+/// The S of an operand type T: what one number of it is read into and
+/// statistics are stored in.
 template <typename T>
 using Stat = std::conditional_t<std::is_same_v<T, double>, double, float>;
 
-/// The W of an operand type T: what long sums of products are in. For fp32
-/// twice as wide, so that two ways of cutting a sum differ by the rounding of
-/// what is stored and not of how it was summed.
+/// The W of an operand type T: what arithmetic and sums are in. For fp32 twice
+/// as wide, so that two ways of cutting a sum differ by the rounding of what
+/// is stored and not of how it was computed.
 template <typename T>
 using Wide = std::conditional_t<sizeof(T) == sizeof(Bf16), float, double>;
 

@@ -75,11 +75,13 @@ TEST(Corpus, IsReadFromAFile) {
   const auto path =
       std::filesystem::path(testing::TempDir()) / "troupe_corpus_test.txt";
   std::ofstream(path) << "one\n\ntwo\n";
-  const auto corpus = read_corpus(path);
+  const auto text = read_text(path);
   std::filesystem::remove(path);
+  ASSERT_TRUE(text.has_value()) << text.error().message;
+  const auto corpus = byte_corpus(*text, path.string());
   ASSERT_TRUE(corpus.has_value()) << corpus.error().message;
   EXPECT_EQ(corpus->documents.size(), 2U);
-  const auto gone = read_corpus(path);
+  const auto gone = read_text(path);
   ASSERT_FALSE(gone.has_value());
   EXPECT_EQ(gone.error().fault, Fault::input);
   EXPECT_THAT(gone.error().message, HasSubstr(path.string()));

@@ -5,11 +5,11 @@
 #include <cstdint>
 #include <cstdlib>
 
+#include "base/fibre_switch.h"
 #include "base/sanitizers.h"
 
 #if defined(TROUPE_ASAN)
 #include <sanitizer/asan_interface.h>
-#include <sanitizer/common_interface_defs.h>
 #endif
 
 #if !defined(__x86_64__)
@@ -19,12 +19,7 @@
 namespace troupe::on_host {
 namespace {
 
-// Frames under AddressSanitizer are several times larger.
-#if defined(TROUPE_ASAN)
-constexpr std::size_t kStack = 512 << 10;
-#else
-constexpr std::size_t kStack = 128 << 10;
-#endif
+constexpr std::size_t kStack = (128U << 10) * kFrameGrowth;
 
 }  // namespace
 
@@ -65,37 +60,13 @@ struct Fibre::State {
 #else
   ucontext_t inside{}, outside{};
 #endif
-  void* fake_inside = nullptr;
-  void* fake_outside = nullptr;
-  const void* outer_bottom = nullptr;
-  std::size_t outer_size = 0;
+  FibreSwitch switched;
   bool started = false;
 
-  void before_enter() {
-#if defined(TROUPE_ASAN)
-    __sanitizer_start_switch_fiber(&fake_outside, stack, kStack);
-#endif
-  }
-  void after_enter() {
-#if defined(TROUPE_ASAN)
-    __sanitizer_finish_switch_fiber(fake_outside, nullptr, nullptr);
-#endif
-  }
-  void before_leave() {
-#if defined(TROUPE_ASAN)
-    __sanitizer_start_switch_fiber(&fake_inside, outer_bottom, outer_size);
-#endif
-  }
-  void after_leave() {
-#if defined(TROUPE_ASAN)
-    __sanitizer_finish_switch_fiber(fake_inside, &outer_bottom, &outer_size);
-#endif
-  }
   static State* starting;
   static void begin() {
     State* self = starting;
-    self->fake_inside = nullptr;
-    self->after_leave();
+    self->switched.entered();
     self->main(self->argument);
     std::abort();
   }
@@ -124,6 +95,7 @@ Fibre::~Fibre() {
 void Fibre::reset() {
   State& s = *state_;
   s.started = false;
+  s.switched = FibreSwitch(s.stack, kStack);
 #if defined(TROUPE_ASAN)
   __asan_unpoison_memory_region(s.stack, kStack);
 #endif
@@ -149,24 +121,24 @@ void Fibre::enter() {
     s.started = true;
     State::starting = &s;
   }
-  s.before_enter();
+  s.switched.entering();
 #if defined(__x86_64__)
   troupe_switch_stack(&s.outside, s.inside);
 #else
   swapcontext(&s.outside, &s.inside);
 #endif
-  s.after_enter();
+  s.switched.left();
 }
 
 void Fibre::leave() {
   State& s = *state_;
-  s.before_leave();
+  s.switched.leaving();
 #if defined(__x86_64__)
   troupe_switch_stack(&s.inside, s.outside);
 #else
   swapcontext(&s.inside, &s.outside);
 #endif
-  s.after_leave();
+  s.switched.entered();
 }
 
 }  // namespace troupe::on_host

@@ -1,6 +1,6 @@
-#include "data/utf8.h"
+#include "base/utf8.h"
 
-namespace troupe::data {
+namespace troupe {
 namespace {
 
 struct ByteRange {
@@ -52,4 +52,4 @@ std::size_t first_invalid(std::string_view text) {
   return std::string_view::npos;
 }
 
-}  // namespace troupe::data
+}  // namespace troupe

@@ -18,7 +18,7 @@
 #define TROUPE_CHANGES_STACK
 #endif
 
-namespace troupe::emu {
+namespace troupe {
 
 /// How many times larger the frames of instrumented code may be.
 #if defined(TROUPE_ASAN) || defined(TROUPE_TSAN)
@@ -107,4 +107,4 @@ class FibreSwitch {
 #endif
 };
 
-}  // namespace troupe::emu
+}  // namespace troupe
