@@ -215,6 +215,7 @@ Result<void> Interpreter::Runner::rotary(const Frame& f, const Op& op) {
   call.head_dim = h.dim;
   call.ld = h.width();
   call.base = schedule_.numerics.rotary_base;
+  call.scaling = schedule_.numerics.rotary_scaling;
   call.inverse = op.action == Action::rotary_gradient;
   call.positions = ints(f.rows->positions);
   call.data = f.data[op.outputs[0]];

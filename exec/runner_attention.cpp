@@ -106,6 +106,7 @@ Result<void> Interpreter::Runner::attention(const Frame& f, const Op& op) {
   call.sizes =
       sizes_of(h.q, h.kv, h.dim, f.rows->tokens, f.rows->tokens, h.width());
   call.sizes.causal = schedule_.numerics.causal;
+  call.sizes.window = op.shape.window;
   use_documents(*f.rows, call.sizes);
   bind(call, qkv, qkv + e * h.q_width(), e * h.kv_width());
   call.out = f.data[op.outputs[0]];
@@ -123,6 +124,7 @@ Result<void> Interpreter::Runner::attention_gradient(const Frame& f,
   call.sizes =
       sizes_of(h.q, h.kv, h.dim, f.rows->tokens, f.rows->tokens, h.width());
   call.sizes.causal = schedule_.numerics.causal;
+  call.sizes.window = op.shape.window;
   use_documents(*f.rows, call.sizes);
   bind(call, qkv, qkv + e * h.q_width(), e * h.kv_width());
   call.out = f.data[op.inputs[2]];

@@ -18,6 +18,7 @@ OpShape attention_shape(OpKind kind, const AttentionSizes& s, DType dtype) {
   const std::int64_t count = std::max<std::int64_t>(s.sequences, 1);
   op.dim = {s.sequences, s.q_tokens / count, s.kv_tokens / count,
             s.heads,     s.kv_heads,         s.head_dim};
+  op.window = effective_window(s.window, op.dim[2]);
   return op;
 }
 

@@ -16,6 +16,7 @@
 #include <variant>
 
 #include "kernels/operator.h"
+#include "kernels/rotary_scaling.h"
 
 namespace troupe::kernels {
 
@@ -136,26 +137,6 @@ struct NormBackward {
   void* d_bias = nullptr;     ///< may be null
   void* workspace = nullptr;  ///< `workspace` bytes
 };
-
-/// Slower turns for long contexts, as Llama 3.1 has them. A pair that turns
-/// f times per position makes f `original` turns in the context it was
-/// trained with: under `low` it turns `factor` times slower, over `high` as
-/// before, and in between a linear mix of both. A factor of 1 is none.
-///
-/// Source: "rope_scaling" of type "llama3" in the models' config.json.
-struct RotaryScaling {
-  double factor = 1, low = 1, high = 4;
-  double original = 8192;  ///< positions
-};
-
-/// Turns per position of a pair, scaled.
-constexpr double scaled_turns(double turns, const RotaryScaling& s) {
-  const double all = turns * s.original;
-  if (s.factor == 1 || all > s.high) return turns;
-  if (all < s.low) return turns / s.factor;
-  const double keep = (all - s.low) / (s.high - s.low);
-  return turns * ((1 - keep) / s.factor + keep);
-}
 
 /// Rotary positions, in place: pairs (i, i + head_dim/2) of every head turn by
 /// position * base^(-2i/head_dim): (x, y) becomes (x cos - y sin, y cos +

@@ -1,5 +1,6 @@
 #include "kernels/operator.h"
 
+#include <algorithm>
 #include <cmath>
 #include <utility>
 
@@ -52,13 +53,11 @@ double size(const OpShape& op, std::size_t i) {
 /// rows x columns of a pointwise kind.
 double area(const OpShape& op) { return size(op, 0) * size(op, 1); }
 
-/// Pairs of a query and a key that meet. Causal queries are the last ones of
-/// the keys; the diagonal counts half, so that a square gives exactly half.
 double pairs(const OpShape& op) {
   const double q = size(op, 1);
   const double kv = size(op, 2);
   if (!op.causal) return q * kv;
-  return q <= kv ? q * kv - q * q / 2 : kv * kv / 2;
+  return causal_pairs(q, kv, static_cast<double>(op.window));
 }
 
 double attention_flops(const OpShape& op) {
@@ -191,6 +190,16 @@ OpShape rows_by_columns(OpKind kind, std::int64_t rows, std::int64_t columns,
   return {.kind = kind, .dtype = dtype, .dim = {rows, columns}};
 }
 
+double causal_pairs(double q_len, double kv_len, double window) {
+  // Queries before the first key see nothing; the diagonal counts half, so
+  // that a square gives exactly half.
+  const double q = std::min(q_len, kv_len);
+  const double before = kv_len - q;
+  if (window <= 0 || window >= kv_len) return q * before + q * q / 2;
+  const double growing = std::max(window - before, 0.0);
+  return growing * before + growing * growing / 2 + (q - growing) * window;
+}
+
 Flops flops(const OpShape& op) {
   switch (op.kind) {
     case OpKind::gemm:
@@ -280,6 +289,7 @@ std::string to_string(const OpShape& op) {
   text += ' ';
   text += name_of(op.dtype);
   if (op.causal) text += " causal";
+  if (op.window > 0) text += " window " + std::to_string(op.window);
   if (op.gated) text += " gated";
   if (op.attention != AttentionKernel::tuned) {
     text += ' ';

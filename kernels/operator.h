@@ -82,6 +82,9 @@ struct OpShape {
   bool causal = false;  ///< attention: only the lower triangle is computed
   bool gated = false;   ///< activation: SwiGLU-like, two inputs
   AttentionKernel attention = AttentionKernel::tuned;
+  /// Causal attention: keys that a query sees at most, its own among them;
+  /// 0: all of them. Hides nothing: the same operator as without it.
+  std::int64_t window = 0;
   std::array<std::int64_t, 6> dim{};
 
   auto operator<=>(const OpShape&) const = default;
@@ -91,6 +94,17 @@ OpShape gemm(std::int64_t m, std::int64_t n, std::int64_t k, DType dtype,
              std::int64_t batch = 1);
 OpShape rows_by_columns(OpKind kind, std::int64_t rows, std::int64_t columns,
                         DType dtype);
+
+/// Pairs of a query and a key that meet in `q_len` queries, the last ones of
+/// `kv_len` keys: causal ones half of their square, of a sliding window what
+/// lies in it.
+double causal_pairs(double q_len, double kv_len, double window);
+
+/// The window that changes something among `kv_len` keys, else 0.
+constexpr std::int64_t effective_window(std::int64_t window,
+                                        std::int64_t kv_len) {
+  return window < kv_len ? window : 0;
+}
 
 /// FLOPs the operator really performs (causal attention half the square).
 ///

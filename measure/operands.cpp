@@ -90,6 +90,7 @@ kernels::AttentionSizes attention_sizes(const OpShape& op) {
   s.kv_heads = op.dim[4];
   s.head_dim = op.dim[5];
   s.causal = op.causal;
+  s.window = op.window;
   s.uniform = true;
   return s;
 }

@@ -37,21 +37,27 @@ void each_layout(const Range& range, F f) {
   }
 }
 
-std::vector<schedule::BlockId> blocks_of(BlockShop& shop,
-                                         const models::Model& model,
-                                         const Layout& layout) {
-  const models::LayerKind kind = models::layer_kind(model, model.layers - 1);
-  std::vector<schedule::BlockId> blocks{
-      shop.forward(kind, layout),
-      shop.backward(kind, layout, schedule::Gradients::both),
-      shop.embedding(false, layout),
-      shop.embedding(true, layout),
-      shop.head(false, layout),
-      shop.head(true, layout)};
-  const auto parameters = models::layer_parameters(model, kind);
-  blocks.push_back(
-      shop.optimizer(parameters.on_rank(layout.tp), layout.dtype));
-  return blocks;
+struct Use {
+  schedule::BlockId block;
+  int times = 1;  ///< in the model
+};
+
+std::vector<Use> blocks_of(BlockShop& shop, const models::Model& model,
+                           const Layout& layout) {
+  std::vector<Use> uses{{shop.embedding(false, layout)},
+                        {shop.embedding(true, layout)},
+                        {shop.head(false, layout)},
+                        {shop.head(true, layout)}};
+  for (const auto& [kind, layers] : models::layer_counts(model)) {
+    const auto parameters = models::layer_parameters(model, kind);
+    for (const schedule::BlockId block :
+         {shop.forward(kind, layout),
+          shop.backward(kind, layout, schedule::Gradients::both),
+          shop.optimizer(parameters.on_rank(layout.tp), layout.dtype)}) {
+      uses.push_back({block, layers});
+    }
+  }
+  return uses;
 }
 
 Wanted wanted(const schedule::Operator& op) {
@@ -74,15 +80,12 @@ std::vector<Wanted> wanted_operators(const Range& range) {
   std::map<kernels::OpShape, Wanted> found;
   each_layout(range, [&](const models::Model& model, const Layout& layout) {
     BlockShop shop(model);
-    const auto ids = blocks_of(shop, model, layout);
-    const std::vector<Block> blocks = shop.take();
-    for (std::size_t i = 0; i < ids.size(); ++i) {
-      const bool layer = i < 2 || i + 1 == ids.size();
-      for (const schedule::Operator& op : blocks[ids[i].at()].operators) {
+    for (const Use& use : blocks_of(shop, model, layout)) {
+      for (const schedule::Operator& op : shop.block(use.block).operators) {
         if (op.communicates) continue;
         const auto [at, fresh] = found.try_emplace(op.shape, wanted(op));
         if (fresh) at->second.uses = 0;
-        at->second.uses += layer ? model.layers : 1;
+        at->second.uses += use.times;
       }
     }
   });
@@ -99,17 +102,17 @@ std::vector<WantedLayer> wanted_layers(const Range& range) {
   std::vector<WantedLayer> result;
   each_layout(whole, [&](const models::Model& model, const Layout& layout) {
     BlockShop shop(model);
-    const models::LayerKind kind = models::layer_kind(model, model.layers - 1);
-    const std::vector<schedule::BlockId> ids{
-        shop.forward(kind, layout),
-        shop.backward(kind, layout, schedule::Gradients::both)};
-    for (const schedule::BlockId id : ids) {
-      const Block& block = shop.block(id);
-      WantedLayer layer{model.name, block.key, {}};
-      for (const schedule::Operator& op : block.operators) {
-        if (!op.communicates) layer.operators.push_back(wanted(op));
+    for (const auto& [kind, layers] : models::layer_counts(model)) {
+      for (const schedule::BlockId id :
+           {shop.forward(kind, layout),
+            shop.backward(kind, layout, schedule::Gradients::both)}) {
+        const Block& block = shop.block(id);
+        WantedLayer layer{model.name, block.key, {}};
+        for (const schedule::Operator& op : block.operators) {
+          if (!op.communicates) layer.operators.push_back(wanted(op));
+        }
+        result.push_back(std::move(layer));
       }
-      result.push_back(std::move(layer));
     }
   });
   return result;

@@ -6,13 +6,13 @@
 #include <vector>
 
 #include "base/text.h"
+#include "models/limits.h"
 
 namespace troupe::models {
 namespace {
 
 constexpr Limits kSize{1, 1 << 22};
 constexpr Limits kTable{1, 1 << 26};
-constexpr Limits kDepth{1, 1 << 14};
 
 /// config.json writes null for "not set".
 Json without_nulls(const Json& json) {
@@ -59,6 +59,10 @@ Activation gated_activation(JsonObject& o, const char* key) {
 
 Activation plain_activation(JsonObject& o, const char* key) {
   const std::string name = o.text(key, "gelu");
+  if (name == "gelu_new" || name == "gelu_fast" ||
+      name == "gelu_pytorch_tanh") {
+    return Activation::gelu_tanh;
+  }
   if (name.starts_with("gelu")) return Activation::gelu;
   if (name == "relu") return Activation::relu;
   o.findings().error(
@@ -67,9 +71,44 @@ Activation plain_activation(JsonObject& o, const char* key) {
   return Activation::gelu;
 }
 
+/// Sliding windows: of all layers (Mistral), of those after the first few
+/// (Qwen2).
+void read_window(JsonObject& o, Model& m, const std::string& type) {
+  const int window = o.small("sliding_window", {0, 1 << 30}, 0);
+  if (type == "mistral") m.attention_window = window;
+  if (type != "qwen2" || !o.boolean("use_sliding_window", false)) return;
+  const int first = o.small("max_window_layers", {0, kLayers.most}, 28);
+  if (first >= m.layers) return;
+  m.attention_window = window;
+  m.full_attention_first = window > 0 ? first : 0;
+}
+
+/// The base, and the scaling of Llama 3.1. Newer files have one object for
+/// both. Other scalings change numbers and no cost: they are only noted.
+void read_rotary(JsonObject& o, Model& m) {
+  auto both = o.object("rope_parameters", true);
+  JsonObject& base = both ? *both : o;
+  m.rotary_base = base.real("rope_theta", kRotaryBase, 10000);
+  auto scaling = both ? both : o.object("rope_scaling", true);
+  if (!scaling) return;
+  const std::string old = scaling->text("type", "default");
+  const std::string type = scaling->text("rope_type", old);
+  if (type == "llama3") {
+    kernels::RotaryScaling& s = m.rotary_scaling;
+    s.factor = scaling->real("factor", kScaling);
+    s.low = scaling->real("low_freq_factor", kScaling, s.low);
+    s.high = scaling->real("high_freq_factor", kScaling, s.high);
+    s.original =
+        scaling->real("original_max_position_embeddings", kScaling, m.seq_len);
+  } else if (type != "default") {
+    m.source += fmt::format("; its rotary scaling of type {} is not computed",
+                            excerpt(type));
+  }
+}
+
 /// Llama, Mistral and Qwen2: pre-norm, rotary, gated.
 void read_llama(JsonObject& o, Model& m, const std::string& type) {
-  m.layers = o.small("num_hidden_layers", kDepth);
+  m.layers = o.small("num_hidden_layers", kLayers);
   m.hidden = o.small("hidden_size", kSize);
   m.heads = o.small("num_attention_heads", kSize);
   m.kv_heads = o.small("num_key_value_heads", kSize, m.heads);
@@ -85,20 +124,13 @@ void read_llama(JsonObject& o, Model& m, const std::string& type) {
     m.qkv_bias = m.attention_out_bias = o.boolean("attention_bias", false);
     m.mlp_bias = o.boolean("mlp_bias", false);
   }
-  const bool window_on = type == "qwen2"
-                             ? o.boolean("use_sliding_window", false)
-                             : type == "mistral";
-  const int window = o.small("sliding_window", {0, 1 << 30}, 0);
-  if (window_on && window > 0 && window < m.seq_len) {
-    m.source += fmt::format(
-        "; its sliding window of {} is not modelled, "
-        "attention counts every earlier token",
-        window);
-  }
+  m.norm_epsilon = o.real("rms_norm_eps", kEpsilon, 1e-6);
+  read_rotary(o, m);
+  read_window(o, m, type);
 }
 
 void read_gpt2(JsonObject& o, Model& m) {
-  m.layers = o.small("n_layer", kDepth, 12);
+  m.layers = o.small("n_layer", kLayers, 12);
   m.hidden = o.small("n_embd", kSize, 768);
   m.heads = m.kv_heads = o.small("n_head", kSize, 12);
   read_head_dim(o, m);
@@ -108,12 +140,13 @@ void read_gpt2(JsonObject& o, Model& m) {
   m.norm = Norm::layer;
   m.activation = plain_activation(o, "activation_function");
   m.positions = Positions::learned;
+  m.norm_epsilon = o.real("layer_norm_epsilon", kEpsilon, 1e-5);
   set_all_biases(m, true);
   m.tied_embeddings = o.boolean("tie_word_embeddings", true);
 }
 
 void read_bert(JsonObject& o, Model& m, const std::string& architecture) {
-  m.layers = m.encoder_layers = o.small("num_hidden_layers", kDepth, 12);
+  m.layers = m.encoder_layers = o.small("num_hidden_layers", kLayers, 12);
   m.hidden = o.small("hidden_size", kSize, 768);
   m.heads = m.kv_heads = o.small("num_attention_heads", kSize, 12);
   read_head_dim(o, m);
@@ -134,8 +167,8 @@ void read_bert(JsonObject& o, Model& m, const std::string& architecture) {
 }
 
 void read_t5(JsonObject& o, Model& m) {
-  m.encoder_layers = o.small("num_layers", kDepth, 6);
-  const int decoders = o.small("num_decoder_layers", kDepth, m.encoder_layers);
+  m.encoder_layers = o.small("num_layers", kLayers, 6);
+  const int decoders = o.small("num_decoder_layers", kLayers, m.encoder_layers);
   m.layers = m.encoder_layers + decoders;
   m.hidden = o.small("d_model", kSize, 512);
   m.heads = m.kv_heads = o.small("num_heads", kSize, 8);

@@ -55,36 +55,37 @@ double layer_matrices(const Model& m, LayerKind kind) {
   return to_double(attentions * attention + mlp);
 }
 
-/// Forward FLOPs of one layer; a causal square counts `causal_share`.
-double layer_forward(const Model& m, LayerKind kind, Count tokens,
-                     Count seq_len, double causal_share) {
-  const double square = 4.0 * to_double(seq_len) * to_double(query_width(m));
-  double attention = 0;
-  switch (kind) {
-    case LayerKind::encoder:
-      attention = square;
-      break;
-    case LayerKind::decoder:
-      attention = square * causal_share;
-      break;
-    case LayerKind::cross_decoder:
-      attention = square * causal_share + square;
-      break;
+/// How causal attention is counted.
+enum class Causal : std::uint8_t { what_is_seen, full_square };
+
+/// Keys that a token meets on average in a layer of the kind.
+double keys_per_token(const Model& m, LayerKind kind, Count seq_len,
+                      Causal causal) {
+  const double all = to_double(seq_len);
+  if (kind == LayerKind::encoder || seq_len == 0) return all;
+  double own = all;
+  if (causal == Causal::what_is_seen) {
+    // Of a window w, all but the first w tokens see w; the diagonal counts
+    // half.
+    const double w = to_double(window_of(m, kind, seq_len));
+    own = w > 0 ? w - w * w / (2 * all) : all / 2;
   }
+  return kind == LayerKind::cross_decoder ? own + all : own;
+}
+
+/// Forward FLOPs of one layer.
+double layer_forward(const Model& m, LayerKind kind, Count tokens,
+                     Count seq_len, Causal causal) {
+  const double attention = 4.0 * keys_per_token(m, kind, seq_len, causal) *
+                           to_double(query_width(m));
   return to_double(tokens) * (2.0 * layer_matrices(m, kind) + attention);
 }
 
 Flops training_flops(const Model& m, Count tokens, Count seq_len,
-                     double causal_share) {
-  const int decoders = m.layers - m.encoder_layers;
+                     Causal causal) {
   double forward = head_forward_flops(m, tokens).v;
-  if (m.encoder_layers > 0) {
-    forward += m.encoder_layers * layer_forward(m, LayerKind::encoder, tokens,
-                                                seq_len, causal_share);
-  }
-  if (decoders > 0) {
-    forward += decoders * layer_forward(m, layer_kind(m, m.layers - 1), tokens,
-                                        seq_len, causal_share);
+  for (const auto& [kind, layers] : layer_counts(m)) {
+    forward += layers * layer_forward(m, kind, tokens, seq_len, causal);
   }
   return {3.0 * forward};
 }
@@ -106,8 +107,33 @@ ParameterCount operator+(const ParameterCount& a, const ParameterCount& b) {
 
 LayerKind layer_kind(const Model& model, int layer) {
   if (layer < model.encoder_layers) return LayerKind::encoder;
-  return model.encoder_layers > 0 ? LayerKind::cross_decoder
-                                  : LayerKind::decoder;
+  if (model.encoder_layers > 0) return LayerKind::cross_decoder;
+  const int every = model.full_attention_every;
+  const bool full = model.attention_window == 0 ||
+                    layer < model.full_attention_first ||
+                    (every > 0 && (layer + 1) % every == 0);
+  return full ? LayerKind::decoder : LayerKind::local_decoder;
+}
+
+std::vector<std::pair<LayerKind, int>> layer_counts(const Model& model) {
+  std::vector<std::pair<LayerKind, int>> counts;
+  for (int layer = 0; layer < model.layers; ++layer) {
+    const LayerKind kind = layer_kind(model, layer);
+    const auto at = std::ranges::find(
+        counts, kind, [](const auto& count) { return count.first; });
+    if (at != counts.end()) {
+      ++at->second;
+    } else {
+      counts.emplace_back(kind, 1);
+    }
+  }
+  return counts;
+}
+
+std::int64_t window_of(const Model& model, LayerKind kind,
+                       std::int64_t seq_len) {
+  const std::int64_t window = model.attention_window;
+  return kind == LayerKind::local_decoder && window < seq_len ? window : 0;
 }
 
 bool gated(Activation activation) {
@@ -116,6 +142,7 @@ bool gated(Activation activation) {
     case Activation::geglu:
       return true;
     case Activation::gelu:
+    case Activation::gelu_tanh:
     case Activation::relu:
       return false;
   }
@@ -160,29 +187,25 @@ std::int64_t tied_copy(const Model& model) {
 std::int64_t parameters(const Model& model) {
   Count total =
       embedding_parameters(model).total() + head_parameters(model).total();
-  const Count decoders = model.layers - model.encoder_layers;
-  total += Count{model.encoder_layers} *
-           layer_parameters(model, LayerKind::encoder).total();
-  if (decoders > 0) {
-    const LayerKind kind = layer_kind(model, model.layers - 1);
-    total += decoders * layer_parameters(model, kind).total();
+  for (const auto& [kind, layers] : layer_counts(model)) {
+    total += layers * layer_parameters(model, kind).total();
   }
   return total;
 }
 
 Flops model_flops(const Model& model, std::int64_t tokens,
                   std::int64_t seq_len) {
-  return training_flops(model, tokens, seq_len, 0.5);
+  return training_flops(model, tokens, seq_len, Causal::what_is_seen);
 }
 
 Flops model_flops_full_attention(const Model& model, std::int64_t tokens,
                                  std::int64_t seq_len) {
-  return training_flops(model, tokens, seq_len, 1.0);
+  return training_flops(model, tokens, seq_len, Causal::full_square);
 }
 
 Flops layer_forward_flops(const Model& model, LayerKind kind,
                           std::int64_t tokens, std::int64_t seq_len) {
-  return {layer_forward(model, kind, tokens, seq_len, 0.5)};
+  return {layer_forward(model, kind, tokens, seq_len, Causal::what_is_seen)};
 }
 
 Flops head_forward_flops(const Model& model, std::int64_t tokens) {

@@ -4,20 +4,36 @@
 
 #include <cstdint>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "base/units.h"
+#include "kernels/rotary_scaling.h"
 
 namespace troupe::models {
 
 enum class Norm : std::uint8_t { rms, layer };
-enum class Activation : std::uint8_t { swiglu, geglu, gelu, relu };
+enum class Activation : std::uint8_t {
+  swiglu,
+  geglu,
+  gelu,
+  relu,
+  gelu_tanh  ///< the tanh approximation of GELU, of GPT-2
+};
 enum class Positions : std::uint8_t { none, rotary, learned, alibi, relative };
 
 /// What one transformer layer does. A decoder of an encoder-decoder attends
-/// to the encoder's output as well (cross attention).
-enum class LayerKind : std::uint8_t { decoder, encoder, cross_decoder };
+/// to the encoder's output as well (cross attention); a local decoder only to
+/// the last tokens (a sliding window).
+enum class LayerKind : std::uint8_t {
+  decoder,
+  encoder,
+  cross_decoder,
+  local_decoder
+};
 
-/// A stack of equal transformer layers between an embedding and a head.
+/// A stack of transformer layers of equal size between an embedding and a
+/// head.
 ///
 /// Layers [0, encoder_layers) are encoder layers, the rest decoder layers;
 /// GPT and Llama have no encoder layers, BERT only such, T5 both.
@@ -36,6 +52,14 @@ struct Model {
   int token_types = 0;       ///< rows of a token-type table (BERT), else 0
   int relative_buckets = 0;  ///< rows of a relative-bias table (T5), else 0
   int seq_len = 0;           ///< the length it is usually trained with
+  /// Tokens that a local layer attends to, its own among them; 0: no layer is
+  /// local.
+  int attention_window = 0;
+  int full_attention_first = 0;  ///< the first so many layers are not local
+  int full_attention_every = 0;  ///< nor is every so manieth; 0: all are
+  double rotary_base = 10000;    ///< Su et al., arXiv 2104.09864
+  kernels::RotaryScaling rotary_scaling;
+  double norm_epsilon = 1e-5;
   Norm norm = Norm::rms;
   Activation activation = Activation::swiglu;
   Positions positions = Positions::rotary;
@@ -54,6 +78,13 @@ struct Model {
 };
 
 LayerKind layer_kind(const Model& model, int layer);
+/// How many layers of each kind there are; no kind twice, in order of the
+/// first layer of each.
+std::vector<std::pair<LayerKind, int>> layer_counts(const Model& model);
+/// Tokens that a layer of the kind attends to in sequences of `seq_len`; 0:
+/// no window, or one that no sequence is longer than.
+std::int64_t window_of(const Model& model, LayerKind kind,
+                       std::int64_t seq_len);
 bool gated(Activation activation);
 
 /// Number of parameters, by part; what tensor parallelism splits and what it
@@ -95,14 +126,15 @@ std::int64_t parameters(const Model& model);
 /// Model:    3 x forward; forward of a matrix product is 2 FLOPs per
 ///           parameter and token; attention scores and their product with V
 ///           2 x 2 x seq x heads x head_dim per token, causal attention
-///           counted as half; the output matrix counts, the look-up and the
-///           pooler's one token per sequence do not. Encoder and cross
-///           attention have no causal half.
+///           counted as half, and of a sliding window what lies in it; the
+///           output matrix counts, the look-up and the pooler's one token per
+///           sequence do not. Encoder and cross attention have no causal half.
 /// Units:    `tokens` tokens in sequences of `seq_len`; with an encoder and
 ///           a decoder, that many in each of the two.
 Flops model_flops(const Model& model, std::int64_t tokens,
                   std::int64_t seq_len);
-/// The same with the full square of causal attention (Megatron's custom).
+/// The same with the full square of causal attention, windows or not
+/// (Megatron's custom).
 Flops model_flops_full_attention(const Model& model, std::int64_t tokens,
                                  std::int64_t seq_len);
 /// Forward FLOPs of one layer (half of causal attention), and of the head.

@@ -7,6 +7,7 @@
 
 #include "base/file.h"
 #include "models/hugging_face.h"
+#include "models/limits.h"
 
 namespace troupe::models {
 namespace {
@@ -15,10 +16,11 @@ constexpr const char* kFormat = "troupe.model/1";
 
 constexpr std::array<std::pair<const char*, Norm>, 2> kNorms{
     {{"rms", Norm::rms}, {"layer", Norm::layer}}};
-constexpr std::array<std::pair<const char*, Activation>, 4> kActivations{
+constexpr std::array<std::pair<const char*, Activation>, 5> kActivations{
     {{"swiglu", Activation::swiglu},
      {"geglu", Activation::geglu},
      {"gelu", Activation::gelu},
+     {"gelu_tanh", Activation::gelu_tanh},
      {"relu", Activation::relu}}};
 constexpr std::array<std::pair<const char*, Positions>, 5> kPositions{
     {{"rotary", Positions::rotary},
@@ -37,7 +39,6 @@ const char* word_of(const Words& words, Enum value) {
 
 // Limits that no transformer comes near, and under which the counts of
 // model.cpp stay far below 2^63.
-constexpr Limits kLayers{1, 1 << 14};
 constexpr Limits kWidth{1, 1 << 20};
 constexpr Limits kFfn{1, 1 << 22};
 constexpr Limits kVocab{1, 1 << 26};
@@ -65,6 +66,15 @@ void read_flags(JsonObject& o, Model& m) {
   m.tied_embeddings = o.boolean("tied_embeddings", false);
   m.pooler = o.boolean("pooler", false);
   m.pair_head = o.boolean("pair_head", false);
+}
+
+kernels::RotaryScaling read_rotary_scaling(JsonObject& o) {
+  kernels::RotaryScaling s;
+  s.factor = o.real("factor", kScaling);
+  s.low = o.real("low", kScaling, s.low);
+  s.high = o.real("high", kScaling, s.high);
+  s.original = o.real("original", kScaling, s.original);
+  return s;
 }
 
 Model from_native(const Json& json, const std::string& where,
@@ -107,9 +117,38 @@ Model from_native(const Json& json, const std::string& where,
   m.relative_buckets = o.small("relative_buckets", kRows, 0);
   m.seq_len =
       o.small("seq_len", kLength, m.max_positions > 0 ? m.max_positions : 2048);
+  m.attention_window = o.small("attention_window", {0, kLength.most}, 0);
+  m.full_attention_first =
+      o.small("full_attention_first", {0, kLayers.most}, 0);
+  m.full_attention_every =
+      o.small("full_attention_every", {0, kLayers.most}, 0);
+  m.norm_epsilon = o.real("norm_epsilon", kEpsilon, m.norm_epsilon);
+  m.rotary_base = o.real("rotary_base", kRotaryBase, m.rotary_base);
+  if (auto scaling = o.object("rotary_scaling", true)) {
+    m.rotary_scaling = read_rotary_scaling(*scaling);
+    scaling->finish();
+  }
   read_flags(o, m);
   o.finish();
   return m;
+}
+
+template <typename Bad>
+void validate_window(const Model& m, const Bad& bad) {
+  if (m.attention_window > 0 && m.encoder_layers > 0) {
+    bad("attention_window is for decoders; this model has encoder layers");
+  }
+  if (m.attention_window == 0 &&
+      (m.full_attention_first > 0 || m.full_attention_every > 0)) {
+    bad("full_attention_first and full_attention_every name layers without a "
+        "window, and no attention_window is given");
+  }
+  if (m.full_attention_first > m.layers || m.full_attention_every > m.layers) {
+    bad(
+        fmt::format("full_attention_first {} or full_attention_every {} is "
+                    "more than layers {}",
+                    m.full_attention_first, m.full_attention_every, m.layers));
+  }
 }
 
 /// What no single key shows to be wrong.
@@ -143,6 +182,11 @@ void validate(const Model& m, const std::string& where, Findings& findings) {
                     m.max_positions));
   }
   if (m.pair_head && !m.pooler) bad("pair_head needs pooler");
+  validate_window(m, bad);
+  if (m.rotary_scaling.low >= m.rotary_scaling.high) {
+    bad(fmt::format("rotary_scaling: low {} is not under high {}",
+                    m.rotary_scaling.low, m.rotary_scaling.high));
+  }
 }
 
 }  // namespace
@@ -192,6 +236,16 @@ Json to_json(const Model& m) {
             {"token_types", m.token_types},
             {"relative_buckets", m.relative_buckets},
             {"seq_len", m.seq_len},
+            {"attention_window", m.attention_window},
+            {"full_attention_first", m.full_attention_first},
+            {"full_attention_every", m.full_attention_every},
+            {"norm_epsilon", m.norm_epsilon},
+            {"rotary_base", m.rotary_base},
+            {"rotary_scaling",
+             {{"factor", m.rotary_scaling.factor},
+              {"low", m.rotary_scaling.low},
+              {"high", m.rotary_scaling.high},
+              {"original", m.rotary_scaling.original}}},
             {"norm", word_of(kNorms, m.norm)},
             {"activation", word_of(kActivations, m.activation)},
             {"positions", word_of(kPositions, m.positions)},

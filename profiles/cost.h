@@ -56,6 +56,7 @@ struct LayerKey {
   int seq_len = 0;
   kernels::DType dtype = kernels::DType::bf16;
   bool cross = false;  ///< a decoder layer that also attends to an encoder
+  int window = 0;      ///< tokens a local layer attends to; 0: all
 
   auto operator<=>(const LayerKey&) const = default;
 };

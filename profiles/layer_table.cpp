@@ -66,7 +66,8 @@ bool describes(const StageRow& row, const LayerKey& key) {
   const auto half = [](DType t) {
     return t == DType::bf16 || t == DType::fp16;
   };
-  if (row.hidden != key.hidden || row.tp != key.tp || key.cross) return false;
+  if (row.hidden != key.hidden || row.tp != key.tp) return false;
+  if (key.cross || key.window > 0) return false;
   if (row.dtype != key.dtype && !(half(row.dtype) && half(key.dtype))) {
     return false;
   }

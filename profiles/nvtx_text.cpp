@@ -74,6 +74,7 @@ std::optional<kernels::OpShape> read_nvtx_operator(std::string_view text) {
     if (name == "dims") dims = from_text(value, op.dim);
     if (name == "causal" && !from_text(value, op.causal)) return {};
     if (name == "gated" && !from_text(value, op.gated)) return {};
+    if (name == "window" && !from_text(value, op.window)) return {};
   }
   return kind && dtype && dims ? std::optional(op) : std::nullopt;
 }

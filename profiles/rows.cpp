@@ -63,6 +63,18 @@ std::optional<std::string> problem_of_sizes(std::initializer_list<Size> sizes) {
   return {};
 }
 
+std::optional<std::string> problem_of_window(const kernels::OpShape& op) {
+  if (op.window == 0) return {};
+  const bool attention = op.kind == kernels::OpKind::attention_forward ||
+                         op.kind == kernels::OpKind::attention_backward;
+  if (attention && op.causal && op.window > 0 && op.window < op.dim[2]) {
+    return {};
+  }
+  return fmt::format(
+      "window {}: only causal attention over more keys than that has one",
+      op.window);
+}
+
 template <typename T>
 bool read_number(std::string_view text, T& value) {
   const char* end = text.data() + text.size();
@@ -92,6 +104,7 @@ std::optional<std::string> problem_of(const OperatorRow& row) {
                          name_of(row.op.kind), d, kMostElements);
     }
   }
+  if (auto p = problem_of_window(row.op)) return p;
   const double rate = kernels::flops(row.op).v / row.time_s;
   const double bytes =
       static_cast<double>(kernels::traffic(row.op).v) / row.time_s;

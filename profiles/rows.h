@@ -121,6 +121,7 @@ void fields(Row& r, F&& f) {
   f("dims", r.op.dim, Need::required);
   f("causal", r.op.causal, Need::optional);
   f("gated", r.op.gated, Need::optional);
+  f("window", r.op.window, Need::optional);
   f("time_s", r.time_s, Need::required);
   f("spread", r.spread, Need::optional);
   f("samples", r.samples, Need::optional);
@@ -143,6 +144,7 @@ void fields(Row& r, F&& f) {
   f("seq_len", r.key.seq_len, Need::required);
   f("dtype", r.key.dtype, Need::required);
   f("cross", r.key.cross, Need::optional);
+  f("window", r.key.window, Need::optional);
   f("scaled", r.scaled, Need::optional);
   f("time_s", r.time_s, Need::required);
   f("spread", r.spread, Need::optional);

@@ -17,7 +17,7 @@ PRAGMA foreign_keys = ON;
 )";
 
 /// kMigrations[v] takes a database from version v to v + 1.
-inline constexpr std::array<std::string_view, 3> kMigrations = {
+inline constexpr std::array<std::string_view, 4> kMigrations = {
     R"(
 CREATE TABLE sources (
   id INTEGER PRIMARY KEY,
@@ -165,6 +165,65 @@ CREATE TABLE copies (
   UNIQUE (source_id, device, route, bytes)
 ) STRICT;
 CREATE INDEX copies_by_device ON copies (device);
+)",
+    // Version 4: attention and layers may have a window.
+    R"(
+ALTER TABLE operators RENAME TO operators_3;
+DROP INDEX operators_by_device;
+CREATE TABLE operators (
+  id INTEGER PRIMARY KEY,
+  source_id INTEGER NOT NULL REFERENCES sources(id) ON DELETE CASCADE,
+  device TEXT NOT NULL REFERENCES devices(name),
+  op TEXT NOT NULL,
+  dtype TEXT NOT NULL,
+  dims TEXT NOT NULL,
+  causal INTEGER NOT NULL CHECK (causal IN (0, 1)),
+  gated INTEGER NOT NULL CHECK (gated IN (0, 1)),
+  window INTEGER NOT NULL CHECK (window >= 0),
+  time_s REAL NOT NULL CHECK (time_s > 0),
+  spread REAL NOT NULL CHECK (spread >= 0),
+  samples INTEGER NOT NULL CHECK (samples >= 0),
+  UNIQUE (source_id, device, op, dtype, dims, causal, gated, window)
+) STRICT;
+INSERT INTO operators
+  SELECT id, source_id, device, op, dtype, dims, causal, gated, 0, time_s,
+         spread, samples FROM operators_3;
+DROP TABLE operators_3;
+CREATE INDEX operators_by_device ON operators (device, op);
+ALTER TABLE layers RENAME TO layers_3;
+DROP INDEX layers_by_device;
+CREATE TABLE layers (
+  id INTEGER PRIMARY KEY,
+  source_id INTEGER NOT NULL REFERENCES sources(id) ON DELETE CASCADE,
+  device TEXT NOT NULL REFERENCES devices(name),
+  part TEXT NOT NULL,
+  backward INTEGER NOT NULL CHECK (backward IN (0, 1)),
+  hidden INTEGER NOT NULL,
+  heads INTEGER NOT NULL,
+  kv_heads INTEGER NOT NULL,
+  head_dim INTEGER NOT NULL,
+  ffn INTEGER NOT NULL,
+  gated INTEGER NOT NULL CHECK (gated IN (0, 1)),
+  vocab INTEGER NOT NULL,
+  tp INTEGER NOT NULL CHECK (tp > 0),
+  micro_batch INTEGER NOT NULL CHECK (micro_batch > 0),
+  seq_len INTEGER NOT NULL CHECK (seq_len > 0),
+  dtype TEXT NOT NULL,
+  cross INTEGER NOT NULL CHECK (cross IN (0, 1)),
+  window INTEGER NOT NULL CHECK (window >= 0),
+  scaled INTEGER NOT NULL CHECK (scaled IN (0, 1)),
+  time_s REAL NOT NULL CHECK (time_s > 0),
+  spread REAL NOT NULL CHECK (spread >= 0),
+  samples INTEGER NOT NULL CHECK (samples >= 0),
+  UNIQUE (source_id, device, part, backward, hidden, heads, kv_heads, head_dim,
+          ffn, gated, vocab, tp, micro_batch, seq_len, dtype, cross, window)
+) STRICT;
+INSERT INTO layers
+  SELECT id, source_id, device, part, backward, hidden, heads, kv_heads,
+         head_dim, ffn, gated, vocab, tp, micro_batch, seq_len, dtype, cross, 0,
+         scaled, time_s, spread, samples FROM layers_3;
+DROP TABLE layers_3;
+CREATE INDEX layers_by_device ON layers (device);
 )"};
 
 inline constexpr int kVersion = static_cast<int>(kMigrations.size());
@@ -231,33 +290,34 @@ inline constexpr std::string_view kWhereDeviceAndOp =
 inline constexpr Table kOperators = {
     .insert = R"(
 INSERT INTO operators (source_id, device, op, dtype, dims, causal, gated,
-  time_s, spread, samples) VALUES (?,?,?,?,?,?,?,?,?,?)
+  window, time_s, spread, samples) VALUES (?,?,?,?,?,?,?,?,?,?,?)
 ON CONFLICT DO NOTHING)",
     .same = R"(
 SELECT 1 FROM operators WHERE source_id = ? AND device = ? AND op = ?
-  AND dtype = ? AND dims = ? AND causal = ? AND gated = ? AND time_s = ?
-  AND spread = ? AND samples = ?)",
+  AND dtype = ? AND dims = ? AND causal = ? AND gated = ? AND window = ?
+  AND time_s = ? AND spread = ? AND samples = ?)",
     .select = R"(
-SELECT source_id, device, op, dtype, dims, causal, gated, time_s, spread,
-  samples FROM operators)",
+SELECT source_id, device, op, dtype, dims, causal, gated, window, time_s,
+  spread, samples FROM operators)",
     .measured = "SELECT DISTINCT device FROM operators ORDER BY device"};
 
 inline constexpr Table kLayers = {
     .insert = R"(
 INSERT INTO layers (source_id, device, part, backward, hidden, heads, kv_heads,
-  head_dim, ffn, gated, vocab, tp, micro_batch, seq_len, dtype, cross, scaled,
-  time_s, spread, samples) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)
+  head_dim, ffn, gated, vocab, tp, micro_batch, seq_len, dtype, cross, window,
+  scaled, time_s, spread, samples)
+  VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)
 ON CONFLICT DO NOTHING)",
     .same = R"(
 SELECT 1 FROM layers WHERE source_id = ? AND device = ? AND part = ?
   AND backward = ? AND hidden = ? AND heads = ? AND kv_heads = ?
   AND head_dim = ? AND ffn = ? AND gated = ? AND vocab = ? AND tp = ?
   AND micro_batch = ? AND seq_len = ? AND dtype = ? AND cross = ?
-  AND scaled = ? AND time_s = ? AND spread = ? AND samples = ?)",
+  AND window = ? AND scaled = ? AND time_s = ? AND spread = ? AND samples = ?)",
     .select = R"(
 SELECT source_id, device, part, backward, hidden, heads, kv_heads, head_dim,
-  ffn, gated, vocab, tp, micro_batch, seq_len, dtype, cross, scaled, time_s,
-  spread, samples FROM layers)",
+  ffn, gated, vocab, tp, micro_batch, seq_len, dtype, cross, window, scaled,
+  time_s, spread, samples FROM layers)",
     .measured = "SELECT DISTINCT device FROM layers ORDER BY device"};
 
 inline constexpr Table kStages = {

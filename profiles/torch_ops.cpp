@@ -17,8 +17,9 @@ constexpr std::int64_t kMost = std::int64_t{1} << 40;
 /// A call with its number format, and what is being made of it.
 struct Reading {
   const TorchCall& call;
-  int first = 0;  ///< the argument that says the shape
-  int flag = -1;  ///< the argument that says whether attention is causal
+  int first = 0;    ///< the argument that says the shape
+  int flag = -1;    ///< the argument that says whether attention is causal
+  int window = -1;  ///< of the tokens before a query's own that it sees
   TorchPart part;
 
   /// Sizes of an argument; empty when it is no tensor.
@@ -192,6 +193,11 @@ std::string make_attention(Reading& r, OpKind kind, bool heads_first) {
   }
   r.part.op.kind = kind;
   r.part.op.causal = causal == "True";
+  if (std::int64_t before = -1;
+      from_text(r.value(r.window), before) && before >= 0) {
+    if (!r.part.op.causal) return "a window that is not causal";
+    r.part.op.window = kernels::effective_window(before + 1, k[length]);
+  }
   r.part.op.dim = {q[0], q[length], k[length], q[head], k[head], q[3]};
   return elements(q) < 1 || elements(k) < 1 ? kNoSizes : "";
 }
@@ -207,6 +213,7 @@ struct Entry {
   int first = 0;
   int flag = -1;
   bool wrapper = false;
+  int window = -1;
 };
 
 constexpr auto kForward = OpKind::attention_forward;
@@ -232,18 +239,20 @@ constexpr Entry kEntries[] = {
      read_attention<kForward, true>, 0, 6},
     {"aten::_scaled_dot_product_cudnn_attention",
      read_attention<kForward, true>, 0, 6},
-    {"aten::_flash_attention_forward", read_attention<kForward, false>, 0, 8},
-    {"flash_attn::_flash_attn_forward", read_attention<kForward, false>, 0, 5},
+    {"aten::_flash_attention_forward", read_attention<kForward, false>, 0, 8,
+     false, 11},
+    {"flash_attn::_flash_attn_forward", read_attention<kForward, false>, 0, 5,
+     false, 6},
     {"aten::_scaled_dot_product_flash_attention_backward",
      read_attention<kBackward, true>, 1, 11},
     {"aten::_scaled_dot_product_efficient_attention_backward",
      read_attention<kBackward, true>, 1, 11},
     {"aten::_scaled_dot_product_cudnn_attention_backward",
      read_attention<kBackward, true>, 1, 14},
-    {"aten::_flash_attention_backward", read_attention<kBackward, false>, 1,
-     11},
+    {"aten::_flash_attention_backward", read_attention<kBackward, false>, 1, 11,
+     false, 15},
     {"flash_attn::_flash_attn_backward", read_attention<kBackward, false>, 1,
-     11},
+     11, false, 12},
     {"aten::native_layer_norm", read_rows<OpKind::norm_forward>},
     {"aten::native_layer_norm_backward", read_rows<OpKind::norm_backward>},
     {"aten::rms_norm", read_rows<OpKind::norm_forward>},
@@ -286,7 +295,7 @@ TorchMatch match_torch(const TorchCall& call, std::optional<DType> kernel) {
   if (call.op) return {TorchPart{*call.op}, {}};
   const Entry* entry = entry_of(call.name);
   if (entry == nullptr) return {{}, "no such operator here"};
-  Reading r{call, entry->first, entry->flag, {}};
+  Reading r{call, entry->first, entry->flag, entry->window, {}};
   const bool adam = entry->read == read_adam;
   auto dtype = torch_dtype(r.type(entry->first));
   if (adam) dtype = DType::fp32;  // the operator is Adam on fp32 weights

@@ -32,6 +32,12 @@ profiles::LayerKey key_of(const models::Model& model, const Layout& layout,
   return key;
 }
 
+void finish_key(profiles::LayerKey& key, const models::Model& model,
+                models::LayerKind kind) {
+  key.cross = kind == models::LayerKind::cross_decoder;
+  key.window = static_cast<int>(models::window_of(model, kind, key.seq_len));
+}
+
 std::string title(const char* what, const Layout& l) {
   return fmt::format("{} tp{} cp{} {}x{}{}", what, l.tp, l.cp, l.micro_batch,
                      ceil_div(l.tokens, l.micro_batch),
@@ -273,7 +279,7 @@ BlockId BlockShop::forward(models::LayerKind kind, const Layout& layout) {
     append_forward(b, model_, kind, layout);
     Block block = b.finish(title("layer.forward", layout));
     block.key = key_of(model_, layout, profiles::Part::layer, false);
-    block.key.cross = kind == models::LayerKind::cross_decoder;
+    finish_key(block.key, model_, kind);
     block.has_key = layout.cp == 1 && layout.zero != strategy::Zero::three;
     return block;
   });
@@ -290,7 +296,7 @@ BlockId BlockShop::backward(models::LayerKind kind, const Layout& layout,
                            : "layer.backward_weight";
     Block block = b.finish(title(what, layout));
     block.key = key_of(model_, layout, profiles::Part::layer, true);
-    block.key.cross = kind == models::LayerKind::cross_decoder;
+    finish_key(block.key, model_, kind);
     block.has_key = layout.cp == 1 && gradients == Gradients::both &&
                     layout.zero < strategy::Zero::two;
     block.recomputes = layout.recompute == strategy::Recompute::full;

@@ -23,6 +23,7 @@ void fields(Archive& a, T& x) {
   a.field("causal", x.causal);
   a.field("gated", x.gated);
   a.field("attention", x.attention);
+  a.field("window", x.window);
   a.field("dim", x.dim);
 }
 
@@ -64,6 +65,7 @@ void fields(Archive& a, T& x) {
   a.field("seq_len", x.seq_len);
   a.field("dtype", x.dtype);
   a.field("cross", x.cross);
+  a.field("window", x.window);
 }
 
 template <typename Archive, typename T>
@@ -179,6 +181,15 @@ void fields(Archive& a, T& x) {
 }
 
 template <typename Archive, typename T>
+  requires std::same_as<std::remove_const_t<T>, kernels::RotaryScaling>
+void fields(Archive& a, T& x) {
+  a.field("factor", x.factor);
+  a.field("low", x.low);
+  a.field("high", x.high);
+  a.field("original", x.original);
+}
+
+template <typename Archive, typename T>
   requires std::same_as<std::remove_const_t<T>, Numerics>
 void fields(Archive& a, T& x) {
   a.field("layers", x.layers);
@@ -194,6 +205,7 @@ void fields(Archive& a, T& x) {
   a.field("activation", x.activation);
   a.field("epsilon", x.epsilon);
   a.field("rotary_base", x.rotary_base);
+  a.field("rotary_scaling", x.rotary_scaling);
   a.field("unsupported", x.unsupported);
 }
 

@@ -147,6 +147,7 @@ OpShape attention_shape(OpKind kind, const Layout& layout, const LayerSizes& s,
   OpShape op{.kind = kind, .dtype = layout.dtype};
   op.causal = causal;
   op.attention = layout.attention_kernel;
+  if (causal) op.window = kernels::effective_window(s.window, kv_len);
   op.dim = {s.sequences, s.q_len, kv_len, s.heads, s.kv_heads, s.head_dim};
   return op;
 }

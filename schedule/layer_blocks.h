@@ -25,6 +25,7 @@ struct LayerSizes {
   std::int64_t kv_len = 0;      ///< tokens of one whole sequence
   std::int64_t parameters = 0;  ///< of the layer, here
   std::int64_t widest = 0;      ///< T of the member that holds most
+  std::int64_t window = 0;      ///< tokens a query sees; 0: all before it
   bool gated = false;
   bool causal = true;
   bool rms = true;

@@ -91,6 +91,7 @@ LayerSizes layer_sizes(const models::Model& model, models::LayerKind kind,
   s.q_len = ceil_div(layout.tokens, layout.micro_batch);
   s.kv_len = layout.seq_len;
   s.causal = kind != models::LayerKind::encoder;
+  s.window = models::window_of(model, kind, layout.seq_len);
   s.rms = model.norm == models::Norm::rms;
   s.rotary = model.positions == models::Positions::rotary;
   s.qkv_bias = model.qkv_bias;

@@ -36,6 +36,8 @@ kernels::Pointwise function_of(models::Activation activation) {
     case models::Activation::geglu:
       return kernels::Pointwise::gelu;
     case models::Activation::gelu:
+      return kernels::Pointwise::gelu;
+    case models::Activation::gelu_tanh:
       return kernels::Pointwise::gelu_tanh;
     case models::Activation::relu:
       return kernels::Pointwise::relu;
@@ -68,6 +70,9 @@ Numerics numerics_of(const models::Model& m) {
   n.rms = m.norm == models::Norm::rms;
   n.gated = models::gated(m.activation);
   n.activation = function_of(m.activation);
+  n.rotary_base = m.rotary_base;
+  n.rotary_scaling = m.rotary_scaling;
+  n.epsilon = m.norm_epsilon;
   n.unsupported = unsupported_in(m);
   return n;
 }

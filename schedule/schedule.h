@@ -305,6 +305,7 @@ struct Numerics {
   kernels::Pointwise activation = kernels::Pointwise::silu;
   double epsilon = 1e-5;       ///< of norms
   double rotary_base = 10000;  ///< Su et al., arXiv 2104.09864
+  kernels::RotaryScaling rotary_scaling;
   /// Why no interpreter can run it; empty: it can.
   std::string unsupported;
   bool operator==(const Numerics&) const = default;

@@ -339,7 +339,7 @@ Json model_of(const Json& a) {
                         gated ? hidden * 4 * 2 / 3 / 64 * 64 : 4 * hidden)},
          {"vocab", number("padded-vocab-size", number("vocab-size", 50304))},
          {"seq_len", number("seq-length", 2048)},
-         {"activation", gated ? "swiglu" : "gelu"},
+         {"activation", gated ? "swiglu" : "gelu_tanh"},
          {"tied_embeddings", !on("untie-embeddings-and-output-weights")}};
   const bool bias = !on("disable-bias-linear");
   m["qkv_bias"] = bias || on("add-qkv-bias");

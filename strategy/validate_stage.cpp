@@ -175,6 +175,27 @@ void check_tp(Checker& checker, int tp, bool ends, const std::string& part) {
   }
 }
 
+/// What layers with a sliding window cannot be run with.
+void check_window(Checker& checker, const Stage& stage,
+                  const std::string& part) {
+  const int window = checker.model.attention_window;
+  if (window == 0) return;
+  if (stage.members.size() > 1) {
+    checker.error_once(
+        part + "/cp",
+        fmt::format("model {} has attention windows of {} tokens, which "
+                    "context-parallel members do not support; use one member",
+                    checker.model.name, window));
+  }
+  if (!checker.strategy.flash_attention) {
+    checker.error_once(
+        "/flash_attention",
+        fmt::format("model {} has attention windows of {} tokens, which only "
+                    "fused attention supports; use true",
+                    checker.model.name, window));
+  }
+}
+
 void check_devices(Checker& checker, const Stage& stage,
                    const std::string& part) {
   const auto count = static_cast<std::int32_t>(checker.cluster.devices.size());
@@ -331,6 +352,7 @@ void check_stage(Checker& checker, const Pipeline& pipeline, const Stage& stage,
                   "attention over context-parallel members is always fused; "
                   "\"flash_attention\": false has no effect here");
   }
+  check_window(checker, stage, part);
   if (stage.recompute) {
     check_recompute(checker, *stage.recompute, part + "/recompute");
   }

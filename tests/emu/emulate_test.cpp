@@ -69,6 +69,17 @@ TEST(Emulation, Gpt2EqualsOneDevice) {
   expect_equal(whole, model);
 }
 
+TEST(Emulation, LocalLayersEqualOneDevice) {
+  auto model = small_model();
+  model.attention_window = 5;
+  model.full_attention_every = 2;
+  model.rotary_base = 100;
+  expect_equal(small(model, {.dp = 2, .tp = 2, .pp = 2}), model);
+  auto recomputed = small(model, {.tp = 2, .pp = 2});
+  recomputed.recompute.mode = strategy::Recompute::full;
+  expect_equal(recomputed, model);
+}
+
 TEST(Emulation, ContextParallelRingsEqualOneDevice) {
   const auto model = small_model();
   expect_equal(small(model, {.cp = 2}), model);

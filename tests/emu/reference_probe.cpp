@@ -37,14 +37,18 @@ Enum one_of(const json& from, const char* key,
 models::Model model_of(const json& from) {
   models::Model m;
   m.name = "request";
-  for (const auto& [key, field] : {std::pair{"layers", &m.layers},
-                                   {"hidden", &m.hidden},
-                                   {"heads", &m.heads},
-                                   {"kv_heads", &m.kv_heads},
-                                   {"head_dim", &m.head_dim},
-                                   {"ffn", &m.ffn},
-                                   {"vocab", &m.vocab},
-                                   {"max_positions", &m.max_positions}}) {
+  for (const auto& [key, field] :
+       {std::pair{"layers", &m.layers},
+        {"hidden", &m.hidden},
+        {"heads", &m.heads},
+        {"kv_heads", &m.kv_heads},
+        {"head_dim", &m.head_dim},
+        {"ffn", &m.ffn},
+        {"vocab", &m.vocab},
+        {"max_positions", &m.max_positions},
+        {"attention_window", &m.attention_window},
+        {"full_attention_first", &m.full_attention_first},
+        {"full_attention_every", &m.full_attention_every}}) {
     *field = from.at(key).get<int>();
   }
   for (const auto& [key, field] :
@@ -58,9 +62,14 @@ models::Model model_of(const json& from) {
   }
   m.norm = one_of<models::Norm>(from, "norm", {"rms", "layer"});
   m.activation = one_of<models::Activation>(
-      from, "activation", {"swiglu", "geglu", "gelu", "relu"});
+      from, "activation", {"swiglu", "geglu", "gelu", "relu", "gelu_tanh"});
   m.positions = one_of<models::Positions>(from, "positions",
                                           {"none", "rotary", "learned"});
+  m.norm_epsilon = from.at("norm_epsilon").get<double>();
+  m.rotary_base = from.at("rotary_base").get<double>();
+  const json& scaling = from.at("rotary_scaling");
+  m.rotary_scaling = {scaling.at(0).get<double>(), scaling.at(1).get<double>(),
+                      scaling.at(2).get<double>(), scaling.at(3).get<double>()};
   return m;
 }
 

@@ -8,15 +8,14 @@ import math
 import torch
 import torch.nn.functional as F
 
-EPSILON = 1e-5  # of norms
-ROTARY_BASE = 10000.0
 
-
-def norm(x, p, name):
+def norm(x, p, name, model):
+    epsilon = model["norm_epsilon"]
     scale = p[name + ".scale"]
     if name + ".bias" in p:
-        return F.layer_norm(x, scale.shape, scale, p[name + ".bias"], EPSILON)
-    return x / torch.sqrt((x * x).mean(-1, keepdim=True) + EPSILON) * scale
+        return F.layer_norm(x, scale.shape, scale, p[name + ".bias"],
+                            epsilon)
+    return x / torch.sqrt((x * x).mean(-1, keepdim=True) + epsilon) * scale
 
 
 def linear(x, p, name):
@@ -30,27 +29,50 @@ def linear(x, p, name):
     return F.linear(x, weight, None if bias is None else bias.flatten())
 
 
-def rotate(x):
+def slowed(turns, factor, low, high, original):
+    """Llama 3.1: pairs of long wave lengths turn slower."""
+    made = turns * original  # turns in the old context
+    keep = ((made - low) / (high - low)).clamp(0, 1)
+    return torch.lerp(turns / factor, turns, keep)
+
+
+def rotate(x, model):
     """x (tokens, heads, dim): pairs (i, i + dim/2) as complex numbers."""
     tokens, _, dim = x.shape
-    turns = ROTARY_BASE ** (-torch.arange(0, dim, 2, dtype=x.dtype) / dim)
+    turns = model["rotary_base"] ** (
+        -torch.arange(0, dim, 2, dtype=x.dtype) / dim)
+    # The scaling counts whole turns, not radians.
+    turns = 2 * math.pi * slowed(turns / (2 * math.pi),
+                                 *model["rotary_scaling"])
     angle = torch.outer(torch.arange(tokens, dtype=x.dtype), turns)
     turned = torch.complex(x[..., :dim // 2], x[..., dim // 2:]) * torch.polar(
         torch.ones_like(angle), angle)[:, None, :]
     return torch.cat([turned.real, turned.imag], -1)
 
 
-def attention(x, p, name, model):
+def is_local(layer, model):
+    """Whether a layer sees only the last tokens."""
+    every = model["full_attention_every"]
+    return (model["attention_window"] > 0 and
+            layer >= model["full_attention_first"] and
+            not (every and (layer + 1) % every == 0))
+
+
+def attention(x, p, name, model, local):
     tokens, dim = len(x), model["head_dim"]
     q, k, v = (linear(x, p, f"{name}.{part}").view(tokens, -1, dim)
                for part in ("query", "key", "value"))
     if model["positions"] == "rotary":
-        q, k = rotate(q), rotate(k)
+        q, k = rotate(q, model), rotate(k, model)
     each = model["heads"] // model["kv_heads"]
     k, v = (t.repeat_interleave(each, dim=1) for t in (k, v))
     scores = torch.einsum("qhd,khd->hqk", q, k) / math.sqrt(dim)
-    later = torch.ones(tokens, tokens, dtype=torch.bool).triu(1)
-    weights = torch.softmax(scores.masked_fill(later, -math.inf), -1)
+    place = torch.arange(tokens)
+    back = place[:, None] - place[None, :]
+    hidden = back < 0
+    if local:
+        hidden |= back >= model["attention_window"]
+    weights = torch.softmax(scores.masked_fill(hidden, -math.inf), -1)
     out = torch.einsum("hqk,khd->qhd", weights, v).flatten(1)
     return linear(out, p, name + ".output")
 
@@ -61,10 +83,9 @@ def gelu_tanh(x):
 
 
 def mlp(x, p, name, model):
-    # GELU is GPT-2's, by tanh; in a gated unit it is x Phi(x).
     kind = model["activation"]
-    function = {"swiglu": F.silu, "geglu": F.gelu, "gelu": gelu_tanh,
-                "relu": torch.relu}[kind]
+    function = {"swiglu": F.silu, "geglu": F.gelu, "gelu": F.gelu,
+                "gelu_tanh": gelu_tanh, "relu": torch.relu}[kind]
     up = linear(x, p, name + ".up")
     if kind in ("swiglu", "geglu"):
         hidden = function(linear(x, p, name + ".gate")) * up
@@ -82,11 +103,13 @@ def document_loss(tokens, p, model):
         x = x + p["embedding.positions"][:len(tokens)]
     for i in range(model["layers"]):
         layer = f"layers.{i}."
-        normed = norm(x, p, layer + "norm1")
-        x = x + attention(normed, p, layer + "attention", model)
-        x = x + mlp(norm(x, p, layer + "norm2"), p, layer + "mlp", model)
+        normed = norm(x, p, layer + "norm1", model)
+        x = x + attention(normed, p, layer + "attention", model,
+                          is_local(i, model))
+        normed = norm(x, p, layer + "norm2", model)
+        x = x + mlp(normed, p, layer + "mlp", model)
     if model["final_norm"]:
-        x = norm(x, p, "head.norm")
+        x = norm(x, p, "head.norm", model)
     table = p["embedding.tokens" if model["tied_embeddings"] else
               "head.output"]
     logits = F.linear(x, table, p.get("head.output.bias"))

@@ -28,10 +28,12 @@ LLAMA = dict(
     layers=3, hidden=24, heads=6, kv_heads=2, head_dim=4, ffn=29, vocab=41,
     max_positions=0, norm="rms", activation="swiglu", positions="rotary",
     qkv_bias=False, attention_out_bias=False, mlp_bias=False,
-    final_norm=True, tied_embeddings=False, head_bias=False)
+    final_norm=True, tied_embeddings=False, head_bias=False,
+    attention_window=0, full_attention_first=0, full_attention_every=0,
+    norm_epsilon=1e-5, rotary_base=10000.0, rotary_scaling=[1, 1, 4, 8192])
 GPT = dict(
     LLAMA, heads=3, kv_heads=3, head_dim=8, ffn=50, max_positions=11,
-    norm="layer", activation="gelu", positions="learned", qkv_bias=True,
+    norm="layer", activation="gelu_tanh", positions="learned", qkv_bias=True,
     attention_out_bias=True, mlp_bias=True, tied_embeddings=True)
 # A rate at which three steps move parameters by several percent.
 TRAINING = dict(rate=3e-3, beta1=0.9, beta2=0.95, epsilon=1e-8, decay=0.1,
@@ -180,6 +182,19 @@ class OneDeviceTest(unittest.TestCase):
     def test_no_positions_no_final_norm(self):
         self.check(dict(LLAMA, positions="none", final_norm=False,
                         activation="gelu", attention_out_bias=True))
+
+    def test_windows_of_all_and_of_some_layers(self):
+        self.check(dict(LLAMA, attention_window=4))
+        self.check(dict(LLAMA, layers=4, attention_window=3,
+                        full_attention_every=2))
+        self.check(dict(LLAMA, attention_window=2, full_attention_first=1))
+        self.check(dict(LLAMA, attention_window=6), lengths=(5, 30))
+
+    def test_other_rotary_base_scaling_and_epsilon(self):
+        # With 12 positions before the scaling, pairs of all three kinds.
+        self.check(dict(LLAMA, head_dim=8, rotary_base=50.0,
+                        rotary_scaling=[8, 0.25, 1, 12]))
+        self.check(dict(LLAMA, norm_epsilon=1e-2))
 
     def test_tied_table_with_a_bias_on_the_vocabulary(self):
         self.check(dict(LLAMA, tied_embeddings=True, head_bias=True))

@@ -85,6 +85,26 @@ TEST(Operator, CausalChunksAddUpToTheWhole) {
   EXPECT_DOUBLE_EQ(flops(whole).v, flops(first).v + flops(last).v);
 }
 
+// Against the same counted token by token, in steps of a 64th.
+RC_GTEST_PROP(OperatorProperty, CausalPairsAreThoseInTheWindow, ()) {
+  const int kv = *rc::gen::inRange(1, 40);
+  const int q = *rc::gen::inRange(1, 40);
+  const int window = *rc::gen::inRange(0, 45);
+  double pairs = 0;
+  constexpr int kSteps = 64;
+  for (int i = 0; i < q * kSteps; ++i) {
+    const double seen = kv - q + (i + 0.5) / kSteps;
+    pairs += std::clamp(seen, 0.0, window > 0 ? window : 1e9) / kSteps;
+  }
+  RC_ASSERT(std::abs(causal_pairs(q, kv, window) - pairs) <= 1e-9 * q * kv);
+}
+
+TEST(Operator, WindowThatHidesNothingIsNone) {
+  EXPECT_EQ(effective_window(4096, 8192), 4096);
+  EXPECT_EQ(effective_window(4096, 4096), 0);
+  EXPECT_EQ(effective_window(0, 8), 0);
+}
+
 // fp32 master and two moments read and written (24), gradient read (4), bf16
 // copy written (2): 30 bytes per element; 28 where the master is the copy.
 TEST(Operator, OptimizerTrafficPerElement) {

@@ -167,6 +167,11 @@ RC_GTEST_PROP(Parameters, AreTheSumOfTheParts, ()) {
   m.tied_embeddings = *rc::gen::arbitrary<bool>();
   m.mlp_bias = *rc::gen::arbitrary<bool>();
   m.qkv_bias = *rc::gen::arbitrary<bool>();
+  if (m.encoder_layers == 0) {
+    m.attention_window = *rc::gen::inRange(0, 200);
+    m.full_attention_first = *rc::gen::inRange(0, m.layers + 1);
+    m.full_attention_every = *rc::gen::inRange(0, m.layers + 1);
+  }
   std::int64_t sum =
       embedding_parameters(m).total() + head_parameters(m).total();
   double forward = head_forward_flops(m, 512).v;
@@ -207,6 +212,20 @@ TEST(Flops, CountCausalAttentionAsHalf) {
   const double difference = model_flops_full_attention(llama, 2048, 2048).v -
                             model_flops(llama, 2048, 2048).v;
   EXPECT_DOUBLE_EQ(difference, 3.0 * 2 * 2048 * 4096 * 2048 * 32);
+}
+
+// Of a window, what lies in it: Mistral 7B at 8192 tokens, of 4096 seen.
+TEST(Flops, CountOnlyWhatLiesInAWindow) {
+  Model mistral = shipped("mistral-7b");
+  EXPECT_EQ(parameters(mistral), 7241732096);
+  const double with = model_flops(mistral, 8192, 8192).v;
+  const double square = model_flops_full_attention(mistral, 8192, 8192).v;
+  mistral.attention_window = 0;
+  const double without = model_flops(mistral, 8192, 8192).v;
+  EXPECT_EQ(square, model_flops_full_attention(mistral, 8192, 8192).v);
+  // The triangle of (8192 - 4096)^2 / 2 pairs.
+  const double hidden = 4096.0 * 4096 / 2;
+  EXPECT_DOUBLE_EQ(without - with, 3.0 * 32 * 4 * 4096 * hidden);
 }
 
 // 6 N per token with N the parameters of matrices: all of Llama-7B but its

@@ -1,6 +1,7 @@
 // Reading models: our own JSON, config.json, and what must be refused.
 #include "models/read.h"
 
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -148,7 +149,7 @@ TEST(HuggingFace, ReadsQwen2) {
 }
 
 // Mistral-7B-v0.1: 7,241,732,096.
-TEST(HuggingFace, ReadsMistralAndOwnsUpToTheWindow) {
+TEST(HuggingFace, ReadsMistralWithItsWindow) {
   const Result<Model> m = parse(R"({
     "architectures": ["MistralForCausalLM"], "model_type": "mistral",
     "hidden_act": "silu", "hidden_size": 4096, "intermediate_size": 14336,
@@ -157,7 +158,78 @@ TEST(HuggingFace, ReadsMistralAndOwnsUpToTheWindow) {
     "sliding_window": 4096, "vocab_size": 32000})");
   ASSERT_TRUE(m) << m.error().message;
   EXPECT_EQ(parameters(*m), 7241732096);
-  EXPECT_THAT(m->source, HasSubstr("sliding window of 4096"));
+  EXPECT_EQ(m->attention_window, 4096);
+  EXPECT_EQ(layer_kind(*m, 0), LayerKind::local_decoder);
+}
+
+TEST(HuggingFace, ReadsQwen2WithWindowsInItsLastLayers) {
+  const auto config = [](int first) {
+    return fmt::format(R"({{
+    "model_type": "qwen2", "hidden_act": "silu", "hidden_size": 64,
+    "intermediate_size": 96, "num_attention_heads": 4, "num_hidden_layers": 4,
+    "use_sliding_window": true, "sliding_window": 512, "rms_norm_eps": 1e-06,
+    "max_window_layers": {}, "vocab_size": 100}})",
+                       first);
+  };
+  const Result<Model> m = parse(config(3));
+  ASSERT_TRUE(m) << m.error().message;
+  EXPECT_EQ(layer_kind(*m, 2), LayerKind::decoder);
+  EXPECT_EQ(layer_kind(*m, 3), LayerKind::local_decoder);
+  EXPECT_EQ(m->norm_epsilon, 1e-6);
+  const Result<Model> none = parse(config(4));
+  ASSERT_TRUE(none) << none.error().message;
+  EXPECT_EQ(none->attention_window, 0);
+}
+
+// Llama 3.1's, and the same in the words of newer files.
+TEST(HuggingFace, ReadsRotaryScaling) {
+  const char* const kLlama = R"({
+    "model_type": "llama", "hidden_act": "silu", "hidden_size": 64,
+    "intermediate_size": 96, "num_attention_heads": 4, "num_hidden_layers": 4,
+    "max_position_embeddings": 131072, "vocab_size": 100, )";
+  const char* const kScaling = R"("factor": 8.0, "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0, "original_max_position_embeddings": 8192,
+    "rope_type": "llama3")";
+  const Result<Model> old =
+      parse(fmt::format(R"({}"rope_theta": 500000.0, "rope_scaling": {{{}}}}})",
+                        kLlama, kScaling));
+  const Result<Model> newer = parse(
+      fmt::format(R"({}"rope_parameters": {{"rope_theta": 500000.0, {}}}}})",
+                  kLlama, kScaling));
+  for (const Result<Model>& m : {old, newer}) {
+    ASSERT_TRUE(m) << m.error().message;
+    EXPECT_EQ(m->rotary_base, 500000);
+    EXPECT_EQ(m->rotary_scaling, (kernels::RotaryScaling{8.0, 1.0, 4.0, 8192}));
+  }
+  const Result<Model> other = parse(fmt::format(
+      R"({}"rope_scaling": {{"type": "yarn", "factor": 4.0}}}})", kLlama));
+  ASSERT_TRUE(other) << other.error().message;
+  EXPECT_EQ(other->rotary_scaling.factor, 1);
+  EXPECT_THAT(other->source, HasSubstr("yarn"));
+}
+
+TEST(NativeModel, KnowsWhichLayersAreLocal) {
+  EXPECT_THAT(error_with("full_attention_every", 2),
+              HasSubstr("no attention_window"));
+  EXPECT_THAT(error_with("full_attention_first", 1),
+              HasSubstr("no attention_window"));
+  EXPECT_THAT(error_with("attention_window", -1), HasSubstr("0 to"));
+  Json model = native();
+  model["layers"] = 9;
+  model["attention_window"] = 512;
+  model["full_attention_first"] = 2;
+  model["full_attention_every"] = 3;
+  const Result<Model> m = parse_model(model, "m.json");
+  ASSERT_TRUE(m) << m.error().message;
+  std::string kinds;
+  for (int i = 0; i < 9; ++i) {
+    kinds += layer_kind(*m, i) == LayerKind::local_decoder ? 'l' : 'f';
+  }
+  EXPECT_EQ(kinds, "fffllfllf");
+  EXPECT_EQ(layer_counts(*m),
+            (std::vector<std::pair<LayerKind, int>>{
+                {LayerKind::decoder, 5}, {LayerKind::local_decoder, 4}}));
+  EXPECT_EQ(parse_model(to_json(*m), "m.json"), *m);
 }
 
 TEST(HuggingFace, ReadsGpt2) {

@@ -222,6 +222,41 @@ TEST(Database, MigratesVersionTwoAndGainsCopies) {
   EXPECT_EQ(value_of(db.store({section})).conflicts, 1);
 }
 
+TEST(Database, MigratesVersionThreeAndGainsWindows) {
+  const Scratch scratch;
+  const auto file = scratch / "old.db";
+  {
+    SQLite::Database old(file.string(),
+                         SQLite::OPEN_READWRITE | SQLite::OPEN_CREATE);
+    for (int v = 0; v < 3; ++v) {
+      old.exec(std::string(sql::kMigrations[static_cast<std::size_t>(v)]));
+    }
+    old.exec("PRAGMA user_version = 3");
+    old.exec("PRAGMA application_id = " + std::to_string(sql::kApplicationId));
+    old.exec("INSERT INTO sources VALUES (1,'s','','','','','','','','')");
+    old.exec("INSERT INTO devices VALUES ('t4','turing')");
+    old.exec(
+        "INSERT INTO operators VALUES (1,1,'t4','attention_forward','bf16',"
+        "'1x8192x8192x32x8x128',1,0,0.01,0,1)");
+    old.exec(
+        "INSERT INTO layers VALUES (1,1,'t4','layer',0,1024,16,16,64,4096,0,"
+        "0,1,1,512,'fp16',0,0,0.004,0,1)");
+  }
+  Database db = value_of(open_or_create(file));
+  const auto rows = value_of(db.select<OperatorRow>("t4", "s"));
+  ASSERT_EQ(rows.size(), 1U);
+  EXPECT_EQ(rows[0].row.op.window, 0);
+  EXPECT_EQ(value_of(db.select<LayerRow>("t4", "s"))[0].row.key.window, 0);
+  // The same shape with a window is another operator.
+  Section section;
+  section.source.name = "s";
+  section.operators = {rows[0].row};
+  section.operators[0].op.window = 4096;
+  section.operators[0].time_s = 0.008;
+  EXPECT_EQ(value_of(db.store({section})).inserted, 1);
+  EXPECT_EQ(value_of(db.store({section})).unchanged, 1);
+}
+
 TEST(Database, TruncatedAndDamagedFilesAreErrorsNotCrashes) {
   const Scratch scratch;
   const auto file = scratch / "p.db";

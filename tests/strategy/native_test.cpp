@@ -1,3 +1,4 @@
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -174,6 +175,22 @@ TEST(Native, ModelAndClusterMayBeWrittenInline) {
   ASSERT_TRUE(plan) << plan.error().message;
   EXPECT_EQ(plan->model.name, "tiny");
   expect_rereads_equal(*plan);
+}
+
+TEST(Native, WindowsNeedFusedAttentionOnOneMember) {
+  const auto windowed = [](const char* rest) {
+    return fmt::format(
+        R"({{"format": "troupe.strategy/1", "model": "mistral-7b",
+             "cluster": "a800-16", "seq_len": 8192, {}}})",
+        rest);
+  };
+  const auto plan = load(windowed(R"("dp": 2, "tp": 4, "pp": 2)"));
+  EXPECT_TRUE(plan) << plan.error().message;
+  EXPECT_THAT(problem(windowed(R"("dp": 2, "tp": 4, "cp": 2)")),
+              HasSubstr("attention windows of 4096 tokens"));
+  EXPECT_THAT(problem(windowed(
+                  R"("dp": 2, "tp": 4, "pp": 2, "flash_attention": false)")),
+              HasSubstr("only fused attention"));
 }
 
 TEST(Native, RelativePathsBeginAtTheFile) {
