@@ -41,29 +41,52 @@ void add_degrees(const Strategy& s, Degrees& d) {
   }
 }
 
-Result<models::Model> small_model(const models::Model& model,
-                                  const Degrees& degrees) {
+/// As few heads as every degree divides, and as many ranks to a key head as
+/// in the model.
+Result<void> set_heads(const models::Model& model, const Degrees& degrees,
+                       models::Model& small) {
   std::int64_t heads = 1;
+  bool shared = false;
   for (const int tp : degrees.tensor) {
-    heads = std::lcm(heads, std::int64_t{tp});
-    if (heads > kMostHeads) {
-      return fail(Fault::infeasible,
-                  fmt::format("the tensor-parallel degrees' least common "
-                              "multiple is over {} heads",
-                              kMostHeads));
-    }
+    heads = std::min(std::lcm(heads, std::int64_t{tp}),
+                     std::int64_t{kMostHeads} + 1);
+    shared = shared || tp > model.kv_heads;
   }
+  std::int64_t kv_heads = heads;
+  if (shared) {
+    kv_heads = model.kv_heads;
+    heads = std::lcm(heads, kv_heads);
+  } else if (model.kv_heads < model.heads) {
+    heads *= 2;
+  }
+  if (heads > kMostHeads) {
+    return fail(Fault::infeasible,
+                fmt::format("the tensor-parallel degrees' least common "
+                            "multiple is over {} heads",
+                            kMostHeads));
+  }
+  small.heads = static_cast<int>(heads);
+  small.kv_heads = static_cast<int>(kv_heads);
+  return {};
+}
+
+/// `length` of the longest sequence's tokens, when that has `longest`.
+int shorter(int length, const Degrees& degrees, int longest) {
+  const double share = static_cast<double>(length) / degrees.longest;
+  return static_cast<int>(std::lround(share * longest));
+}
+
+Result<models::Model> small_model(const models::Model& model,
+                                  const Degrees& degrees, int longest) {
   models::Model small = model;
   small.name = model.name + " shrunk";
-  small.heads = static_cast<int>(heads);
-  small.kv_heads = small.heads;
-  const int ratio = model.heads / std::max(model.kv_heads, 1);
-  if (ratio > 1 && small.heads % ratio == 0) {
-    const int kv = small.heads / ratio;
-    const bool fits = std::ranges::all_of(
-        degrees.tensor, [&](int tp) { return kv % tp == 0 || tp % kv == 0; });
-    if (fits) small.kv_heads = kv;
+  TRY_DO(set_heads(model, degrees, small));
+  if (model.attention_window > 0) {
+    small.attention_window =
+        std::max(shorter(model.attention_window, degrees, longest), 1);
   }
+  small.seq_len = longest;
+  if (small.max_positions > 0) small.max_positions = longest;
   small.head_dim = kHeadDim;
   small.hidden = kHidden;
   small.ffn = 2 * kHidden + 3;
@@ -75,25 +98,19 @@ Plan small_plan(const Plan& plan, const models::Model& model,
                 const Degrees& degrees) {
   Plan out = plan;
   out.model = model;
-  const int longest =
-      std::max(degrees.devices > kManyDevices ? kTokensOfMany : kTokens,
-               4 * degrees.context);
-  const auto shorter = [&](int length) {
-    const double share = static_cast<double>(length) / degrees.longest;
-    return std::max(static_cast<int>(std::lround(share * longest)),
+  const auto short_of = [&](int length) {
+    return std::max(shorter(length, degrees, model.seq_len),
                     2 * degrees.context);
   };
   for (Phase& phase : out.strategy.phases) {
     for (Pipeline& p : phase.pipelines) {
-      p.seq_len = shorter(p.seq_len > 0 ? p.seq_len
-                                        : std::max(plan.strategy.seq_len, 1));
-      for (int& length : p.micro_batch_seq_lens) length = shorter(length);
+      p.seq_len = short_of(p.seq_len > 0 ? p.seq_len
+                                         : std::max(plan.strategy.seq_len, 1));
+      for (int& length : p.micro_batch_seq_lens) length = short_of(length);
       p.micro_batch_size = std::min(p.micro_batch_size, 2);
     }
   }
-  out.strategy.seq_len = longest;
-  out.model.seq_len = longest;
-  if (out.model.max_positions > 0) out.model.max_positions = longest;
+  out.strategy.seq_len = model.seq_len;
   return out;
 }
 
@@ -102,7 +119,11 @@ Plan small_plan(const Plan& plan, const models::Model& model,
 Result<std::vector<Plan>> shrunk(std::span<const Plan* const> plans) {
   Degrees degrees;
   for (const Plan* const plan : plans) add_degrees(plan->strategy, degrees);
-  TRY(const models::Model model, small_model(plans[0]->model, degrees));
+  const int longest =
+      std::max(degrees.devices > kManyDevices ? kTokensOfMany : kTokens,
+               4 * degrees.context);
+  TRY(const models::Model model,
+      small_model(plans[0]->model, degrees, longest));
   std::vector<Plan> out;
   for (const Plan* const plan : plans) {
     out.push_back(small_plan(*plan, model, degrees));

@@ -45,6 +45,20 @@ class Emulate(CliTest):
             held.append(answer["memory_between_steps_bytes"])
         self.assertLess(held[1], held[0] / 2)
 
+    def test_small_models_share_key_heads_as_large_ones_do(self):
+        # Key heads of its own for each rank, and several ranks to one; a
+        # window beside.
+        for model, tp in (("llama3-8b", 4), ("llama3-8b", 16),
+                          ("mistral-7b", 4)):
+            strategy = self.write("s.json", {
+                "format": "troupe.strategy/1", "model": model,
+                "cluster": "a800-16", "seq_len": 8192, "dp": 1, "tp": tp,
+                "pp": 1, "micro_batches": 2})
+            answer = self.emulate(strategy, "--verify", "--clock", "virtual",
+                                  "--steps", "1")
+            self.check_proof(answer)
+            self.assertTrue(answer["clock_agrees"])
+
     def test_an_emulated_step_is_a_run(self):
         answer = self.emulate("fasop-a100-a10", "--clock", "virtual",
                               "--steps", "1")
