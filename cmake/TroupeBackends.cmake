@@ -38,7 +38,7 @@ if(TROUPE_HAVE_CUDA)
   # Ampere and Hopper. The runtime is linked in and cuBLASLt is opened when
   # first used, so that the program starts where neither is installed.
   if(NOT CMAKE_CUDA_ARCHITECTURES)
-    set(CMAKE_CUDA_ARCHITECTURES 80 90 CACHE STRING "GPU architectures")
+    set(CMAKE_CUDA_ARCHITECTURES 80-real 90 CACHE STRING "GPU architectures")
   endif()
   if(CCACHE AND NOT CMAKE_CUDA_COMPILER_LAUNCHER)
     set(CMAKE_CUDA_COMPILER_LAUNCHER ${CCACHE})

@@ -108,10 +108,11 @@ struct AttentionChoice {
   /// Gradients are the same bytes every time, as those of the own kernels
   /// are. cuDNN then takes more time and memory.
   bool deterministic = true;
-  Bytes workspace{1 << 30};  ///< that cuDNN may use
+  Bytes workspace{std::int64_t{4} << 30};  ///< that cuDNN may use
 };
 
-/// An attention as it was decided: what is known of both bodies.
+/// An attention as it was decided: what is known of both bodies. What cuDNN
+/// does not take by its own rules has neither time.
 struct AttentionReport {
   std::string problem{};      ///< as in `choices`
   double own = 0, cudnn = 0;  ///< seconds; 0: not run
@@ -149,6 +150,9 @@ class Context {
   Result<void> copy(void* to, const void* from, Bytes size);
   Result<void> fill(void* device, std::uint8_t value, Bytes size);
 
+  /// Keeps the GPU busy for `seconds` (at most a hundredth), so that what is
+  /// put on the stream meanwhile begins without a gap.
+  Result<void> busy(double seconds);
   Result<Event> event();
   Result<void> record(const Event& event);
   /// Work put on the stream from now on waits for `event` (of any stream).

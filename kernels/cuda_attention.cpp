@@ -16,9 +16,6 @@
 namespace troupe::kernels::cuda {
 namespace {
 
-// Each body runs once to warm up and then this often.
-constexpr int kTimedRuns = 3;
-
 // Pieces of one piece of memory, 256 bytes apart; without memory, how much
 // they take.
 class Carver {
@@ -79,7 +76,9 @@ float scale_of(const AttentionSizes& s) {
       s.scale == 0 ? 1 / std::sqrt(static_cast<double>(s.head_dim)) : s.scale);
 }
 
-Result<void> open(Context& context) {
+}  // namespace
+
+Result<void> open_attention(Context& context) {
   FusedAttention& fused = context.state().attention;
   if (!fused.opened) {
     fused.opened = true;
@@ -93,6 +92,8 @@ Result<void> open(Context& context) {
   if (fused.refusal.empty()) return {};
   return fail(Fault::unavailable, fused.refusal);
 }
+
+namespace {
 
 Result<cudnn::AttentionPlan*> plan_for(const cudnn::AttentionProblem& problem,
                                        Context& context) {
@@ -155,7 +156,7 @@ Result<void> run_plan(const AttentionBackward& call, cudnn::AttentionPlan& plan,
 template <typename C>
 Result<void> run_fused(const C& call, const cudnn::AttentionProblem& problem,
                        Context& context) {
-  TRY_DO(open(context));
+  TRY_DO(open_attention(context));
   TRY(cudnn::AttentionPlan* const plan, plan_for(problem, context));
   FusedAttention& fused = context.state().attention;
   Carver measure(nullptr);
@@ -170,22 +171,6 @@ Result<void> run_fused(const C& call, const cudnn::AttentionProblem& problem,
     TRY_DO(launch_lengths(call.sizes, aside.lengths, context.device()));
   }
   return run_plan(call, *plan, problem, aside, context);
-}
-
-template <typename Body>
-Result<double> time_of(const Body& body, Context& context) {
-  TRY_DO(body());
-  TRY(const Event before, context.event());
-  TRY(const Event after, context.event());
-  std::array<double, kTimedRuns> seconds{};
-  for (double& one : seconds) {
-    TRY_DO(context.record(before));
-    TRY_DO(body());
-    TRY_DO(context.record(after));
-    TRY(one, context.elapsed(before, after));
-  }
-  std::sort(seconds.begin(), seconds.end());
-  return seconds[kTimedRuns / 2];
 }
 
 // An output of a call, with what is needed to compare two of them.
@@ -266,7 +251,7 @@ Result<AttentionTimes> time_both(const C& call,
   C trial = call;
   AttentionTrial bodies;
   bodies.cudnn = [&]() -> Result<double> {
-    TRY_DO(open(context));
+    TRY_DO(open_attention(context));
     TRY_DO(plan_for(problem, context));
     for (const Output& one : all) {
       TRY(Buffer other, context.allocate(one.size()));
@@ -274,10 +259,12 @@ Result<AttentionTimes> time_both(const C& call,
       others.push_back(std::move(other));
     }
     redirect(trial, others);
-    return time_of([&] { return run_fused(trial, problem, context); }, context);
+    return time_of_runs([&] { return run_fused(trial, problem, context); },
+                        context);
   };
   bodies.own = [&] {
-    return time_of([&] { return launch(call, context.device()); }, context);
+    return time_of_runs([&] { return launch(call, context.device()); },
+                        context);
   };
   bodies.difference = [&] { return difference(all, others, context); };
   return try_both(bodies);
@@ -308,10 +295,12 @@ Result<void> run(const C& call, Context& context) {
   const auto own = [&] { return launch(call, context.device()); };
   if (fused.choice.body == AttentionBody::own) return own();
   TRY(const AttentionShape shape, attention_shape(call.sizes));
-  const std::size_t version = open(context) ? fused.library->version() : 0;
-  if (version == 0 ||
-      !cudnn::supported(wanted, call.dtype, rows_are_aligned(call, shape),
-                        state.device.major, version)) {
+  if (!open_attention(context)) return own();
+  const auto supported =
+      cudnn::supported(wanted, call.dtype, rows_are_aligned(call, shape),
+                       state.device.major, fused.library->version());
+  if (!supported) {
+    fused.unsupported[{wanted, call.dtype}] = supported.error().message;
     return own();
   }
   auto at = fused.times.find(wanted);
@@ -351,6 +340,12 @@ std::vector<AttentionReport> Context::attention_report() const {
                    .cudnn = times.cudnn,
                    .by_cudnn = times.use_cudnn(fused.choice.body),
                    .refusal = times.refusal});
+  }
+  for (const auto& [what, reason] : fused.unsupported) {
+    const auto& [problem, dtype] = what;
+    all.push_back({.problem = fmt::format("{} {}", cudnn::to_string(problem),
+                                          name_of(dtype)),
+                   .refusal = reason});
   }
   return all;
 }

@@ -31,6 +31,9 @@ Context::State::~State() {
   if (device.stream == nullptr) return;
   (void)cudaSetDevice(device.ordinal);
   (void)cudaStreamSynchronize(stream_of(device));
+  // The libraries' handles end before the stream that they use.
+  attention = {};
+  lt.reset();
   (void)cudaStreamDestroy(stream_of(device));
 }
 
@@ -136,6 +139,7 @@ Result<void> Context::copy(void* to, const void* from, Bytes size) {
 
 Result<void> Context::fill(void* device, std::uint8_t value, Bytes size) {
   if (size.v == 0) return {};
+  TRY_DO(choose(state_->device));
   return checked(
       cudaMemsetAsync(device, value, count(size), stream_of(state_->device)),
       "filling GPU memory");

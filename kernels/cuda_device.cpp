@@ -11,6 +11,8 @@ namespace troupe::kernels::cuda {
 
 Result<void> checked(cudaError_t code, const char* what) {
   if (code == cudaSuccess) return {};
+  // Else it would be taken for an error of the next launch.
+  (void)cudaGetLastError();
   const bool absent = code == cudaErrorInsufficientDriver ||
                       code == cudaErrorNoDevice ||
                       code == cudaErrorInvalidDevice;

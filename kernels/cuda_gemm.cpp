@@ -2,7 +2,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <array>
 #include <cstdio>
 #include <sstream>
 
@@ -13,40 +12,28 @@
 namespace troupe::kernels::cuda {
 namespace {
 
-// Each candidate runs once to warm up and then this often.
-constexpr int kTimedRuns = 5;
-
 Result<double> time_of(const Gemm& call, const LtAlgorithm& algorithm,
                        Context& context) {
   auto& state = context.state();
-  const auto once = [&] {
-    return state.lt->multiply(call, algorithm, state.workspace.data(),
-                              context.stream());
-  };
-  TRY_DO(once());
-  TRY(const Event before, context.event());
-  TRY(const Event after, context.event());
-  std::array<double, kTimedRuns> seconds{};
-  for (double& one : seconds) {
-    TRY_DO(context.record(before));
-    TRY_DO(once());
-    TRY_DO(context.record(after));
-    TRY(one, context.elapsed(before, after));
-  }
-  std::sort(seconds.begin(), seconds.end());
-  return seconds[kTimedRuns / 2];
+  return time_of_runs(
+      [&] {
+        return state.lt->multiply(call, algorithm, state.workspace.data(),
+                                  context.stream());
+      },
+      context);
 }
 
-// The fastest of the candidates, run on the call's own operands. An
-// accumulating product is timed into memory of its own.
+// The fastest of the candidates, run on the call's own operands but into
+// memory of its own; without room for that, the first one untimed.
 Result<LtAlgorithm> fastest(const Gemm& call, std::vector<LtAlgorithm> all,
                             Context& context) {
   Gemm trial = call;
   const std::int64_t ldc = key_of(call).ldc;
   const Bytes size{size_of(call.out).v * call.batch * call.m * ldc};
-  TRY(const Buffer own, context.allocate(size));
-  TRY_DO(context.fill(own.data(), 0, size));
-  trial.c = own.data();
+  const auto own = context.allocate(size);
+  if (!own) return all.front();
+  TRY_DO(context.fill(own->data(), 0, size));
+  trial.c = own->data();
   LtAlgorithm best = all.front();
   for (LtAlgorithm& one : all) {
     const auto seconds = time_of(trial, one, context);
@@ -54,6 +41,7 @@ Result<LtAlgorithm> fastest(const Gemm& call, std::vector<LtAlgorithm> all,
     one.seconds = *seconds;
     if (best.seconds == 0 || one.seconds < best.seconds) best = one;
   }
+  best.runs = best.seconds > 0;
   return best;
 }
 
@@ -66,13 +54,13 @@ Result<void> open(Context& context) {
   return {};
 }
 
-// Nothing where the library has no way.
+// Nothing where the library has no way that runs.
 Result<const LtAlgorithm*> algorithm_for(const Gemm& call, Context& context) {
   auto& state = context.state();
   const GemmKey key = key_of(call);
   if (const auto at = state.algorithms.find(key);
       at != state.algorithms.end()) {
-    return &at->second;
+    return at->second.runs ? &at->second : nullptr;
   }
   TRY(auto all,
       state.lt->suggest(call, state.choice.candidates, state.choice.workspace));
@@ -81,7 +69,8 @@ Result<const LtAlgorithm*> algorithm_for(const Gemm& call, Context& context) {
   if (state.choice.candidates > 1) {
     TRY(chosen, fastest(call, std::move(all), context));
   }
-  return &state.algorithms.emplace(key, chosen).first->second;
+  const LtAlgorithm& kept = state.algorithms.emplace(key, chosen).first->second;
+  return kept.runs ? &kept : nullptr;
 }
 
 bool by_library(const Gemm& call) {
@@ -159,6 +148,7 @@ std::optional<std::pair<GemmKey, LtAlgorithm>> parse_choice(
 
 Result<void> Context::load_choices(std::string_view text) {
   TRY_DO(open(*this));
+  (void)open_attention(*this);  // where it is absent there are no such lines
   const std::string start =
       fmt::format("gemm-choice 1;{};{};", state_->gpu, state_->lt->version());
   std::istringstream lines{std::string(text)};

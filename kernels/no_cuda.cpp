@@ -65,6 +65,7 @@ Result<void> Context::fill(void* /*device*/, std::uint8_t /*value*/,
   return absent();
 }
 Result<Event> Context::event() { return absent(); }
+Result<void> Context::busy(double /*seconds*/) { return absent(); }
 Result<void> Context::record(const Event& /*event*/) { return absent(); }
 Result<void> Context::wait(const Event& /*event*/) { return absent(); }
 Result<bool> Context::reached(const Event& /*event*/) { return absent(); }

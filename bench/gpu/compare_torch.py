@@ -5,7 +5,9 @@ written anew every few seconds; exit code 77 says that there is no PyTorch.
 
     python3 compare_torch.py profile.json torch.json [--seconds 100]
 
-Products go through torch.nn.functional.linear (cuBLAS), attention through
+Products go through the functions that autograd of torch.nn.functional.linear
+ends in (cuBLAS); the gradient of a weight is added into fp32, by one call where
+PyTorch has it, else by two. Attention goes through
 scaled_dot_product_attention with the flash and cuDNN back ends, the others
 through the functions a PyTorch user would call."""
 import argparse
@@ -61,11 +63,20 @@ def normal(*shape, dtype, grad=False):
     return torch.randn(*shape, device="cuda", dtype=dtype, requires_grad=grad)
 
 
-def gemm(dims, dtype, _):
+def gemm(dims, dtype, words):
     batch, m, n, k = dims
     if batch > 1:
         a, b = normal(batch, m, k, dtype=dtype), normal(batch, k, n, dtype=dtype)
         return {"cublas": lambda: torch.bmm(a, b)}
+    if "weight_gradient" in words:
+        a, b = normal(k, m, dtype=dtype).t(), normal(k, n, dtype=dtype)
+        c = normal(m, n, dtype=torch.float32)
+        return {"fp32 addmm": lambda: torch.addmm(c, a, b,
+                                                  out_dtype=torch.float32),
+                "mm, add": lambda: c.add_(torch.mm(a, b))}
+    if "input_gradient" in words:
+        a, w = normal(m, k, dtype=dtype), normal(k, n, dtype=dtype)
+        return {"cublas": lambda: torch.mm(a, w)}
     a, w = normal(m, k, dtype=dtype), normal(n, k, dtype=dtype)
     return {"cublas": lambda: F.linear(a, w)}
 
@@ -73,9 +84,19 @@ def gemm(dims, dtype, _):
 def attention_inputs(dims, dtype, grad):
     sequences, q_len, kv_len, heads, kv_heads, head_dim = dims
     q = normal(sequences, heads, q_len, head_dim, dtype=dtype, grad=grad)
-    k, v = (normal(sequences, heads, kv_len, head_dim, dtype=dtype, grad=grad)
-            for _ in range(2))
+    k, v = (normal(sequences, kv_heads, kv_len, head_dim, dtype=dtype,
+                   grad=grad) for _ in range(2))
     return q, k, v
+
+
+def attend(q, k, v, words):
+    """What the profiler runs has queries at the end of their keys; PyTorch's
+    causal flag means that only where both are as many."""
+    causal = "causal" in words
+    if causal and q.shape[2] != k.shape[2] or "window" in words:
+        raise ValueError("PyTorch's flag cannot say this mask")
+    return F.scaled_dot_product_attention(
+        q, k, v, is_causal=causal, enable_gqa=q.shape[1] != k.shape[1])
 
 
 def backends():
@@ -87,12 +108,11 @@ def backends():
 def attention(dims, dtype, words):
     known, sdpa_kernel = backends()
     q, k, v = attention_inputs(dims, dtype, False)
-    causal = "causal" in words and q.shape[2] == k.shape[2]
 
     def runner(backend):
         def run():
             with sdpa_kernel(backend):
-                return F.scaled_dot_product_attention(q, k, v, is_causal=causal)
+                return attend(q, k, v, words)
         return run
     return {name: runner(backend) for name, backend in known.items()}
 
@@ -100,12 +120,11 @@ def attention(dims, dtype, words):
 def attention_backward(dims, dtype, words):
     known, sdpa_kernel = backends()
     q, k, v = attention_inputs(dims, dtype, True)
-    causal = "causal" in words and q.shape[2] == k.shape[2]
     runs = {}
     for name, backend in known.items():
         try:
             with sdpa_kernel(backend):
-                out = F.scaled_dot_product_attention(q, k, v, is_causal=causal)
+                out = attend(q, k, v, words)
         except RuntimeError:
             continue
         grad = torch.randn_like(out)
@@ -200,6 +219,8 @@ def operators_of(path):
                 row = dict(zip(columns, cells))
                 words = [row["op"], row["dims"], row["dtype"]]
                 words += [w for w in ("causal", "gated") if row.get(w) == "1"]
+                if row.get("window", "0") not in ("", "0"):
+                    words += ["window", row["window"]]
                 found.append({"operator": " ".join(words),
                               "time_s": float(row["time_s"])})
         return found
@@ -228,13 +249,15 @@ def main():
         if time.monotonic() > until:
             break
         kind, dims, dtype, words = parse(op["operator"])
+        # "qkv.weight_gradient" says how a product's operands are stored.
+        words.add(op.get("first_use", "").rpartition(".")[2])
         try:
             runs = RUNS[kind](dims, dtype, words)
             times = {}
             for name, run in runs.items():
                 try:
                     times[name] = seconds(run)
-                except RuntimeError as error:
+                except (RuntimeError, TypeError, ValueError) as error:
                     skipped.append(f"{op['operator']} {name}: "
                                    f"{re.split(chr(10), str(error))[0]}")
         except torch.cuda.OutOfMemoryError:

@@ -92,7 +92,8 @@ def checks(folder):
 def streams(result):
     for stream in STREAMS:
         shares = [op["share_of_bandwidth"] for op in result["operators"]
-                  if kind(op) == stream and op["time_s"] > LEAST_BYTES_TIME]
+                  if kind(op) == stream and op["time_s"] > LEAST_BYTES_TIME
+                  and op.get("share_of_bandwidth") is not None]
         if shares:
             row(f"{stream}, of copy bandwidth (median of {len(shares)})",
                 "85 %", f"{100 * median(shares):.0f} %", median(shares) >= 0.85)

@@ -49,8 +49,9 @@ GemmKey key_of(const Gemm& c) {
       (c.out == DType::bf16 ? 0 : kOutSingle) |
       (c.dtype == DType::bf16 ? 0 : kSingle) |
       (c.dtype == DType::tf32 ? kTf32 : 0);
-  key.alignment =
-      std::min({alignment_of(c.a), alignment_of(c.b), alignment_of(c.c)});
+  // Of no bias it is the largest.
+  key.alignment = std::min({alignment_of(c.a), alignment_of(c.b),
+                            alignment_of(c.c), alignment_of(c.bias)});
   return key;
 }
 
@@ -116,7 +117,6 @@ struct Lt::Problem {
   Problem& operator=(const Problem&) = delete;
   ~Problem() {
     if (operation != nullptr) table.destroy_operation(operation);
-    if (preference != nullptr) table.destroy_preference(preference);
     for (auto* layout : {a, b, c}) {
       if (layout != nullptr) table.destroy_layout(layout);
     }
@@ -150,13 +150,24 @@ struct Lt::Problem {
 
   const Table& table;
   cublasLtMatmulDesc_t operation = nullptr;
-  cublasLtMatmulPreference_t preference = nullptr;
   cublasLtMatrixLayout_t a = nullptr, b = nullptr, c = nullptr;
+};
+
+struct Lt::Preference {
+  explicit Preference(const Table& functions) : table(functions) {}
+  Preference(const Preference&) = delete;
+  Preference& operator=(const Preference&) = delete;
+  ~Preference() {
+    if (handle != nullptr) table.destroy_preference(handle);
+  }
+  const Table& table;
+  cublasLtMatmulPreference_t handle = nullptr;
 };
 
 Lt::Lt() : table_(std::make_unique<Table>()) {}
 
 Lt::~Lt() {
+  problems_.clear();
   if (table_->handle != nullptr) table_->destroy(table_->handle);
   // The library stays loaded: its own threads may still be ending.
 }
@@ -193,7 +204,6 @@ Result<void> Lt::describe(const Gemm& call, Problem& p) {
   if (call.bias != nullptr) {
     TRY_DO(p.set(CUBLASLT_MATMUL_DESC_EPILOGUE,
                  static_cast<std::uint32_t>(CUBLASLT_EPILOGUE_BIAS)));
-    TRY_DO(p.set(CUBLASLT_MATMUL_DESC_BIAS_POINTER, call.bias));
     TRY_DO(p.set(CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE,
                  static_cast<std::int32_t>(type_of(call.dtype))));
   }
@@ -208,20 +218,38 @@ Result<void> Lt::describe(const Gemm& call, Problem& p) {
   return p.layout(p.c, type_of(call.out), call.m, call.n, key.ldc, call.batch);
 }
 
+Result<Lt::Problem*> Lt::problem_for(const Gemm& call) {
+  std::unique_ptr<Problem>& p = problems_[key_of(call)];
+  if (p == nullptr) {
+    auto made = std::make_unique<Problem>(*table_);
+    TRY_DO(describe(call, *made));
+    p = std::move(made);
+  }
+  if (call.bias != nullptr) {
+    TRY_DO(p->set(CUBLASLT_MATMUL_DESC_BIAS_POINTER, call.bias));
+  }
+  return p.get();
+}
+
 Result<std::vector<LtAlgorithm>> Lt::suggest(const Gemm& call, int most,
                                              Bytes workspace) {
-  Problem p(*table_);
-  TRY_DO(describe(call, p));
-  TRY_DO(checked(table_->create_preference(&p.preference),
+  TRY(Problem* const described, problem_for(call));
+  Problem& p = *described;
+  Preference preference(*table_);
+  TRY_DO(checked(table_->create_preference(&preference.handle),
                  "creating a preference"));
   const auto prefer = [&](cublasLtMatmulPreferenceAttributes_t what,
                           auto value) {
     return checked(
-        table_->set_preference(p.preference, what, &value, sizeof value),
+        table_->set_preference(preference.handle, what, &value, sizeof value),
         "setting a preference");
   };
   TRY_DO(prefer(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES,
                 static_cast<std::uint64_t>(workspace.v)));
+  // Parts of a sum are added in fp32, never in the type of the result.
+  TRY_DO(prefer(
+      CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK,
+      static_cast<std::uint32_t>(CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE)));
   const std::uint32_t alignment = key_of(call).alignment;
   for (const auto what : {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES,
                           CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES,
@@ -233,7 +261,7 @@ Result<std::vector<LtAlgorithm>> Lt::suggest(const Gemm& call, int most,
       static_cast<std::size_t>(std::max(most, 1)));
   int count = 0;
   const auto status = table_->heuristic(
-      table_->handle, p.operation, p.a, p.b, p.c, p.c, p.preference,
+      table_->handle, p.operation, p.a, p.b, p.c, p.c, preference.handle,
       static_cast<int>(found.size()), found.data(), &count);
   std::vector<LtAlgorithm> out;
   if (status == CUBLAS_STATUS_NOT_SUPPORTED) return out;
@@ -248,8 +276,8 @@ Result<std::vector<LtAlgorithm>> Lt::suggest(const Gemm& call, int most,
 
 Result<void> Lt::multiply(const Gemm& call, const LtAlgorithm& algorithm,
                           void* workspace, void* stream) {
-  Problem p(*table_);
-  TRY_DO(describe(call, p));
+  TRY(Problem* const described, problem_for(call));
+  const Problem& p = *described;
   const float one = 1, beta = call.accumulate ? 1.0F : 0.0F;
   return checked(
       table_->matmul(table_->handle, p.operation, &one, call.b, p.a, call.a,

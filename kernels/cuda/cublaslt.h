@@ -6,6 +6,7 @@
 
 #include <compare>
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -37,6 +38,7 @@ struct LtAlgorithm {
   cublasLtMatmulAlgo_t algorithm{};
   std::size_t workspace = 0;
   double seconds = 0;  ///< as measured when chosen; 0 for a first suggestion
+  bool runs = true;    ///< false: none of the suggestions did
 };
 
 /// The library with a handle, for one GPU.
@@ -59,9 +61,14 @@ class Lt {
  private:
   struct Table;
   struct Problem;
+  struct Preference;
   Lt();
   Result<void> describe(const Gemm& call, Problem& problem);
+  /// Described at the first call of its key: that takes as long as starting a
+  /// small product.
+  Result<Problem*> problem_for(const Gemm& call);
   std::unique_ptr<Table> table_;
+  std::map<GemmKey, std::unique_ptr<Problem>> problems_;
 };
 
 }  // namespace troupe::kernels::cuda

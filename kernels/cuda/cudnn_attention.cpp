@@ -10,6 +10,7 @@ namespace troupe::kernels::cuda::cudnn {
 namespace {
 
 constexpr std::size_t kRaggedOnAmpere = 91801;
+constexpr std::size_t kAnyKeysBackward = 91600;
 constexpr std::int64_t kWidestHead = 256;
 
 std::int64_t or_packed(std::int64_t ld, std::int64_t row) {
@@ -111,6 +112,13 @@ Result<void> supported(const AttentionProblem& p, DType dtype, bool aligned,
               "calls with queries and keys"));
   TRY_DO(need(!p.ragged || gpu_major >= 9 || version >= kRaggedOnAmpere,
               "packed sequences before Hopper from 9.18.1 on"));
+  // The next two are known to cudnn-frontend, which pads or refuses them.
+  TRY_DO(need(!p.backward || p.ragged || p.max_kv % 128 == 0 ||
+                  version >= kAnyKeysBackward,
+              "gradients of unpacked keys that are no multiple of 128 from "
+              "9.16 on"));
+  TRY_DO(need(!p.backward || p.max_q > 1 || p.max_kv > 1,
+              "gradients of more than one query and key"));
   // Queries without any key give NaN there; ragged ones are mended after.
   TRY_DO(need(p.ragged || !p.causal || p.max_q <= p.max_kv,
               "causal calls in which every query sees a key"));

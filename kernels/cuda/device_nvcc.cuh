@@ -99,6 +99,13 @@ __device__ inline void copy_async_wait() {
   asm volatile("cp.async.wait_group %0;\n" ::"n"(newest) : "memory");
 }
 
+/// A clock of the whole GPU; its steps may be as long as a microsecond.
+__device__ inline std::uint64_t nanoseconds() {
+  std::uint64_t now;
+  asm volatile("mov.u64 %0, %globaltimer;" : "=l"(now)::"memory");
+  return now;
+}
+
 /// 2^x by the special-function unit (relative error about 2^-22).
 __device__ inline float fast_exp2(float x) {
   float y;

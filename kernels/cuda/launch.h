@@ -4,6 +4,8 @@
 // them.
 #pragma once
 
+#include <cstdint>
+
 #include "base/result.h"
 #include "kernels/call.h"
 #include "kernels/cuda/device.h"
@@ -37,7 +39,10 @@ Result<void> launch(const CopyBlock& call, const Device& device);
 /// as a second opinion: right for every shape, fast for none.
 Result<void> launch(const Gemm& call, const Device& device);
 
-/// Any of the above, after `check_call`.
+/// Occupies one multiprocessor for so long.
+Result<void> launch_spin(std::uint64_t nanoseconds, const Device& device);
+
+/// Any of the operators above, after `check_call`.
 Result<void> launch_any(const Call& call, const Device& device);
 
 /// The answer to a type that has no kernel.

@@ -4,7 +4,7 @@ set(TROUPE_CUDA_KERNELS
   attention_backward.cu attention_forward.cu attention_operands.cu
   attention_plain.cu
   copy.cu cross_entropy.cu embedding.cu gemm.cu norm.cu optimizer.cu
-  pointwise.cu reduce.cu rotary.cu)
+  pointwise.cu reduce.cu rotary.cu spin.cu)
 # Plain C++ that belongs to them.
 set(TROUPE_CUDA_LAUNCH attention.cpp attention_shape.cpp copy_plan.cpp
   launch.cpp)

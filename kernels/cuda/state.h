@@ -3,6 +3,7 @@
 
 #include <cuda_runtime.h>
 
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
@@ -28,6 +29,9 @@ struct FusedAttention {
   Buffer workspace{};
   std::map<cudnn::AttentionProblem, cudnn::AttentionPlan> plans{};
   std::map<cudnn::AttentionProblem, AttentionTimes> times{};
+  /// What cuDNN was not asked for, and why.
+  std::map<std::pair<cudnn::AttentionProblem, DType>, std::string>
+      unsupported{};
 };
 
 struct Context::State {
@@ -45,6 +49,17 @@ struct Context::State {
   State& operator=(const State&) = delete;
   ~State();
 };
+
+/// Seconds of one run of `body`, which puts work on the context's stream:
+/// median of several timings, each of enough runs that starting them is
+/// hidden.
+///
+/// Errors: of `body` and of the driver.
+Result<double> time_of_runs(const std::function<Result<void>()>& body,
+                            Context& context);
+
+/// Opens cuDNN at the first call. Errors: unavailable, with the reason.
+Result<void> open_attention(Context& context);
 
 /// Matrix product by cuBLASLt, or by the own kernel where that is asked for
 /// or the library knows no way.

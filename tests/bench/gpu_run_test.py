@@ -62,7 +62,7 @@ fi
 
 
 class RunAll(unittest.TestCase):
-    def run_all(self, fake, troupe=TROUPE, total="60"):
+    def run_all(self, fake, troupe=TROUPE, total="60", archive=False):
         folder = tempfile.TemporaryDirectory()
         self.addCleanup(folder.cleanup)
         root = pathlib.Path(folder.name)
@@ -72,8 +72,15 @@ class RunAll(unittest.TestCase):
             root.joinpath(name).write_text(text)
             root.joinpath(name).chmod(0o755)
         out = root / "out"
+        programs = root
+        if archive:
+            programs = root / "pack.tar.gz"
+            subprocess.run(["tar", "-C", root, "-czf", programs,
+                            "kernel_check", "troupe"], check=True)
+            for name in ("kernel_check", "troupe"):
+                root.joinpath(name).unlink()
         result = subprocess.run(
-            ["bash", SOURCE / "bench/gpu/run_all.sh", out, root],
+            ["bash", SOURCE / "bench/gpu/run_all.sh", out, programs],
             env={**os.environ, "FAKE": fake, "LIMITS": "3", "BUDGET": "100",
                  "TOTAL": total},
             capture_output=True, text=True, timeout=100, check=False)
@@ -104,6 +111,12 @@ class RunAll(unittest.TestCase):
         self.assertIn("attention_forward", summary)
         self.assertIn("copy device", summary)
         self.assertIn("note: one GPU", summary)
+
+    def test_programs_may_come_as_an_archive(self):
+        code, files, summary, log = self.run_all("ok", archive=True)
+        self.assertEqual(code, 0, log)
+        self.assertIn("measured.csv", files)
+        self.assertIn("met", self.row(summary, "gemm, of cuBLASLt"))
 
     def test_a_hanging_kernel_costs_only_its_family(self):
         code, _, summary, log = self.run_all("hang")

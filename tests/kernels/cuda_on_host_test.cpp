@@ -2,6 +2,7 @@
 // body of the operator.
 #include <gtest/gtest.h>
 
+#include <chrono>
 #include <cstdlib>
 #include <cstring>
 
@@ -146,6 +147,13 @@ TEST(CudaKernelsOnHost, AttentionMatchesTheCpu) {
   const auto cases = testing::attention_cases(seed);
   if (cases.empty()) GTEST_SKIP() << "no attention kernels yet";
   expect_all(cases, seed);
+}
+
+TEST(CudaKernelsOnHost, SpinTakesItsTime) {
+  const auto from = std::chrono::steady_clock::now();
+  ASSERT_TRUE(cuda::launch_spin(2'000'000, {.multiprocessors = 2}));
+  EXPECT_GE(std::chrono::steady_clock::now() - from,
+            std::chrono::milliseconds(2));
 }
 
 }  // namespace

@@ -193,6 +193,15 @@ TEST(CudnnAttention, KnowsWhatIsNotSupported) {
   EXPECT_THAT(why(p, DType::bf16, true, 9), HasSubstr("sees a key"));
   p.causal = false;
   EXPECT_EQ(why(p, DType::bf16, true, 9), "");
+  p.backward = true;
+  p.max_kv = 257;
+  EXPECT_THAT(why(p, DType::bf16, true, 9), HasSubstr("from 9.16 on"));
+  EXPECT_TRUE(cudnn::supported(p, DType::bf16, true, 9, 91600));
+  p.max_kv = 256;
+  EXPECT_EQ(why(p, DType::bf16, true, 9), "");
+  p.max_q = p.max_kv = 1;
+  EXPECT_FALSE(cudnn::supported(p, DType::bf16, true, 9, 91600));
+  p = some_problem();
   for (const std::int64_t dim : {72, 104, 256}) {
     p.head_dim = dim;
     EXPECT_EQ(why(p, DType::bf16, true, 9), "") << dim;

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <algorithm>
+#include <chrono>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
@@ -120,6 +121,11 @@ using std::min;
 namespace troupe::kernels::cuda {
 using on_host::start;
 inline float fast_exp2(float x) { return std::exp2(x); }
+inline std::uint64_t nanoseconds() {
+  const auto now = std::chrono::steady_clock::now().time_since_epoch();
+  return static_cast<std::uint64_t>(
+      std::chrono::duration_cast<std::chrono::nanoseconds>(now).count());
+}
 inline void store_16(void* at, uint4 x) { *static_cast<uint4*>(at) = x; }
 inline void store_8(void* at, uint2 x) { *static_cast<uint2*>(at) = x; }
 }  // namespace troupe::kernels::cuda
