@@ -82,12 +82,28 @@ Result<void> adam(const AdamW& call, const Device& device) {
   return each<4>(body, 1, call.elements, wide, device);
 }
 
+__device__ inline float number(float x) { return x; }
+__device__ inline float number(bf16 x) { return to_float(x); }
+__device__ inline double number(double x) { return x; }
+
+template <typename T, typename S>
+__device__ inline T rounded(S x) {
+  if constexpr (std::is_same_v<T, double>) {
+    return x;
+  } else {
+    return from_float<T>(static_cast<float>(x));
+  }
+}
+
 template <typename From, typename To, bool accumulate>
 struct CastBody {
   static constexpr int kUnroll = 4;
+  using S = std::conditional_t<std::is_same_v<From, double> ||
+                                   std::is_same_v<To, double>,
+                               double, float>;
   const From* in;
   To* out;
-  float scale;
+  S scale;
 
   template <int W>
   struct In {
@@ -106,9 +122,11 @@ struct CastBody {
     Pack<To, W> y;
 #pragma unroll
     for (int i = 0; i < W; ++i) {
-      float value = scale * to_float(all.x.v[i]);
-      if constexpr (accumulate) value += to_float(all.before.v[i]);
-      y.v[i] = from_float<To>(value);
+      S value = scale * static_cast<S>(number(all.x.v[i]));
+      if constexpr (accumulate) {
+        value += static_cast<S>(number(all.before.v[i]));
+      }
+      y.v[i] = rounded<To>(value);
     }
     cuda::store<W>(out + c, y);
   }
@@ -116,9 +134,9 @@ struct CastBody {
 
 template <typename From, typename To, bool accumulate>
 Result<void> cast(const Cast& call, const Device& device) {
-  const CastBody<From, To, accumulate> body{static_cast<const From*>(call.in),
-                                            static_cast<To*>(call.out),
-                                            static_cast<float>(call.scale)};
+  using Body = CastBody<From, To, accumulate>;
+  const Body body{static_cast<const From*>(call.in), static_cast<To*>(call.out),
+                  static_cast<typename Body::S>(call.scale)};
   // 16 bytes of the narrower type.
   constexpr int width = kWide<From> > kWide<To> ? kWide<From> : kWide<To>;
   return each<width>(body, 1, call.elements, all_aligned(call.in, call.out),
@@ -195,8 +213,13 @@ Result<void> launch(const AdamW& call, const Device& device) {
 }
 
 Result<void> launch(const Cast& call, const Device& device) {
-  return by_type(call.from, "cast", [&](auto from) {
-    return by_type(call.to, "cast", [&](auto to) {
+  // fp64 only here: for numbers on their way from and to the host.
+  const auto by_any_type = [](DType dtype, auto&& body) -> Result<void> {
+    if (dtype == DType::fp64) return body(double{});
+    return by_type(dtype, "cast", body);
+  };
+  return by_any_type(call.from, [&](auto from) {
+    return by_any_type(call.to, [&](auto to) {
       using From = decltype(from);
       using To = decltype(to);
       return call.accumulate ? cast<From, To, true>(call, device)

@@ -248,6 +248,34 @@ void add_casts(std::vector<Case>& cases, Values& values) {
   }
 }
 
+/// Numbers on their way from the host and back to it.
+void add_host_casts(std::vector<Case>& cases, Values& values) {
+  for (const std::int64_t n : {std::int64_t{1}, std::int64_t{1003}}) {
+    for (const Kind kind : {Kind::value, Kind::statistic}) {
+      for (const bool out : {false, true}) {
+        Case cast;
+        cast.name = std::string("cast ") +
+                    (kind == Kind::value ? "value " : "statistic ") +
+                    (out ? "to fp64 " : "from fp64 ") + std::to_string(n);
+        cast.operands = {values.normal(n), values.normal(n)};
+        cast.operands[0].kind = out ? kind : Kind::fp64;
+        cast.operands[1].kind = out ? Kind::fp64 : kind;
+        cast.operands[1].role = Role::out;
+        cast.call = [=](DType dtype, At at) -> Call {
+          const DType own =
+              kind == Kind::value ? dtype : statistics_type(dtype);
+          return Cast{.from = out ? own : DType::fp64,
+                      .to = out ? DType::fp64 : own,
+                      .elements = n,
+                      .in = at[0],
+                      .out = at[1]};
+        };
+        cases.push_back(cast);
+      }
+    }
+  }
+}
+
 void add_rotary(std::vector<Case>& cases, Values& values) {
   struct Heads {
     std::int64_t tokens, heads, dim, gap;
@@ -576,6 +604,7 @@ std::vector<Case> operator_cases(std::uint64_t seed) {
   add_activations(cases, values);
   add_simple(cases, values);
   add_casts(cases, values);
+  add_host_casts(cases, values);
   add_rotary(cases, values);
   add_embeddings(cases, values);
   add_copies(cases, values);
