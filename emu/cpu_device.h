@@ -20,8 +20,8 @@ class CpuDevice final : public exec::Device {
   Result<void> copy(void* to, const void* from, Bytes size) override;
   Result<void> run(const kernels::Call& call) override;
 
-  Bytes held() const { return held_; }
-  Bytes most_held() const { return most_; }
+  Bytes held() const override { return held_; }
+  Bytes most_held() const override { return most_; }
 
  private:
   Bytes capacity_, held_, most_;

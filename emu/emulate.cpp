@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cmath>
 #include <limits>
 #include <map>
@@ -13,6 +14,7 @@
 #include "emu/cpu_device.h"
 #include "emu/gathered.h"
 #include "emu/share.h"
+#include "exec/staged_communicator.h"
 
 namespace troupe::emu {
 namespace {
@@ -42,12 +44,16 @@ double not_there(const models::Parameter&, exec::State, std::int64_t) {
 class OneDevice {
  public:
   OneDevice(std::span<const Segment> segments, exec::Communicator& world,
-            const exec::RankOf& rank_of, const EmulationOptions& options)
+            const exec::RankOf& rank_of, const EmulationOptions& options,
+            std::unique_ptr<exec::Device> own)
       : segments_(segments),
         world_(world),
         rank_of_(rank_of),
         options_(options),
-        last_step_(last_step(segments, options)) {
+        last_step_(last_step(segments, options)),
+        own_(std::move(own)),
+        device_(own_ ? *own_ : host_) {
+    if (own_) staged_.emplace(world_, device_);
     for (const auto& [device, rank] : rank_of) {
       if (rank == world.rank()) self_ = device;
     }
@@ -65,9 +71,12 @@ class OneDevice {
         TRY_DO(keep_pace(s));
         if (!session_) continue;
         const std::int64_t done = before[step] + 1;
+        const auto from = std::chrono::steady_clock::now();
         TRY(const exec::StepResult result,
             session_->step(batches[step], options_.training,
                            options_.first_step + done));
+        TRY_DO(device_.finish());
+        keep_wall_time(step, from, shared);
         if (session_->clock() != nullptr) wall_s_ = session_->clock()->wall_s();
         TRY_DO(account(step, result, truth, shared));
         TRY_DO(keep(s, done, shared));
@@ -99,6 +108,22 @@ class OneDevice {
         rank->keep_operators(true);
       }
     }
+  }
+
+  static void keep_wall_time(std::size_t step,
+                             std::chrono::steady_clock::time_point from,
+                             Shared& shared) {
+    const std::chrono::duration<double> took =
+        std::chrono::steady_clock::now() - from;
+    const std::scoped_lock lock(shared.mutex);
+    auto& times = shared.out.wall_steps_s;
+    if (times.size() <= step) times.resize(step + 1);
+    times[step] = std::max(times[step], took.count());
+  }
+
+  /// How tensors travel.
+  exec::Communicator& tensors() {
+    return staged_ ? static_cast<exec::Communicator&>(*staged_) : world_;
   }
 
   /// What this device knows of the last step's times.
@@ -214,8 +239,8 @@ class OneDevice {
     const exec::Job& job = *segments_[s].job;
     std::unique_ptr<exec::Session> out;
     if (!job.rank_of.contains(self_)) return out;
-    out = std::make_unique<exec::Session>(job, self_, device_, world_, rank_of_,
-                                          segments_[s].prices);
+    out = std::make_unique<exec::Session>(job, self_, device_, tensors(),
+                                          rank_of_, segments_[s].prices);
     if (s + 1 == segments_.size()) keep_operators(*out, job);
     TRY_DO(out->initialise(s == 0 ? start() : not_there));
     return out;
@@ -241,7 +266,7 @@ class OneDevice {
     }
     if (segment.begins) done_ = *segment.begins;
     TRY_DO(exec::Session::take_over(segment.move, from, next, self_, device_,
-                                    world_, rank_of_));
+                                    tensors(), rank_of_));
     return pass_transition(s, shared);
   }
 
@@ -310,7 +335,10 @@ class OneDevice {
   const EmulationOptions& options_;
   std::int64_t last_step_;
   reshard::DeviceId self_;
-  CpuDevice device_;
+  std::unique_ptr<exec::Device> own_;
+  CpuDevice host_;
+  exec::Device& device_;
+  std::optional<exec::StagedCommunicator> staged_;
   std::unique_ptr<exec::Session> session_;
   std::unique_ptr<exec::Spares> copies_;  ///< for peers
   std::int64_t done_ = 0;                 ///< steps
@@ -377,10 +405,14 @@ Result<Emulation> emulate(std::span<const Segment> segments,
   for (const Segment& segment : segments) {
     if (!segment.read.empty()) shared.checkpoints.try_emplace(*segment.begins);
   }
-  const auto work = [&](exec::Communicator& world) {
+  const auto work = [&](exec::Communicator& world) -> Result<void> {
     // Large objects of a rank live on the heap, not on the fibre's stack.
-    const auto one =
-        std::make_unique<OneDevice>(segments, world, rank_of, options);
+    std::unique_ptr<exec::Device> own;
+    if (options.device) {
+      TRY(own, options.device(world.rank()));
+    }
+    const auto one = std::make_unique<OneDevice>(segments, world, rank_of,
+                                                 options, std::move(own));
     return one->run(batches, truth, shared);
   };
   if (options.mpi != nullptr) {

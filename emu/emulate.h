@@ -16,6 +16,10 @@
 
 namespace troupe::emu {
 
+/// A rank's device that is not host memory.
+using MakeDevice =
+    std::function<Result<std::unique_ptr<exec::Device>>(exec::RankId)>;
+
 struct EmulationOptions {
   exec::Values start;           ///< empty: initial values of `seed`
   std::uint64_t seed = 1;       ///< of initial values
@@ -23,6 +27,7 @@ struct EmulationOptions {
   Checkpoint* saved = nullptr;  ///< gets the state after the last step
   exec::Training training;
   HubOptions hub;
+  MakeDevice device;  ///< empty: host memory
   /// By part of the last step: the devices whose operators are kept.
   std::vector<std::vector<reshard::DeviceId>> recorded;
   std::optional<InjectedFault> fault;
@@ -43,6 +48,8 @@ struct Emulation {
   /// By step, and by segment what changing to it takes; empty without prices.
   std::vector<Time> virtual_steps, virtual_transitions;
   double slept_s = 0;  ///< real time of the last step, where ranks sleep
+  /// By step: real time until the last rank had ended it, without comparisons.
+  std::vector<double> wall_steps_s;
   /// Of the last step, by the step's tasks.
   std::map<schedule::TaskId, exec::Span> tasks;
   /// Tasks of which ranks of the last step have different times; none.

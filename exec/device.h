@@ -1,5 +1,5 @@
 // Where a rank's tensors live and its operators run. The interpreter is the
-// same for all devices: host memory in emu/, a GPU here.
+// same for all devices: host memory in emu/, a GPU in cuda_device.h.
 #pragma once
 
 #include <cstddef>
@@ -27,6 +27,12 @@ class Device {
   virtual Result<void> copy_out(std::span<std::byte> to, const void* from) = 0;
   virtual Result<void> copy(void* to, const void* from, Bytes size) = 0;
   virtual Result<void> run(const kernels::Call& call) = 0;
+  /// Waits for all calls so far, where they only begin.
+  virtual Result<void> finish() { return {}; }
+
+  /// What has been asked for and not given back, now and at most.
+  virtual Bytes held() const = 0;
+  virtual Bytes most_held() const = 0;
 };
 
 /// Memory of a device, given back with this.

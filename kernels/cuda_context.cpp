@@ -114,19 +114,17 @@ Result<void> Context::reach(int other) {
 
 Result<void> Context::copy_in(void* device, const void* host, Bytes size) {
   if (size.v == 0) return {};
-  TRY_DO(
-      checked(cudaMemcpyAsync(device, host, count(size), cudaMemcpyHostToDevice,
-                              stream_of(state_->device)),
-              "copying to the GPU"));
+  TRY_DO(checked(cudaMemcpyAsync(device, host, count(size), cudaMemcpyDefault,
+                                 stream_of(state_->device)),
+                 "copying to the GPU"));
   return synchronize();
 }
 
 Result<void> Context::copy_out(void* host, const void* device, Bytes size) {
   if (size.v == 0) return {};
-  TRY_DO(
-      checked(cudaMemcpyAsync(host, device, count(size), cudaMemcpyDeviceToHost,
-                              stream_of(state_->device)),
-              "copying from the GPU"));
+  TRY_DO(checked(cudaMemcpyAsync(host, device, count(size), cudaMemcpyDefault,
+                                 stream_of(state_->device)),
+                 "copying from the GPU"));
   return synchronize();
 }
 
