@@ -1,4 +1,4 @@
-// troupe emulate: trains with real numbers on CPU ranks.
+// troupe emulate: trains with real numbers on CPU ranks or GPUs.
 #include <fmt/format.h>
 
 #include <memory>
@@ -23,7 +23,7 @@ struct EmulateOptions {
   StrategyOptions source;
   EmulationRequest request;
   std::vector<std::string> then, lose;
-  std::string phase, precision = "fp64", clock;
+  std::string phase, precision, device = "cpu", clock;
   std::string results;
   bool json = false, no_store = false, mpi = false;
   emu::MpiOptions mpi_options;
@@ -75,8 +75,12 @@ void add_options(CLI::App& command, EmulateOptions& o) {
                      "Of initial parameters and data");
   command
       .add_option("--precision", o.precision,
-                  "Arithmetic: fp64 or fp32 (default fp64)")
-      ->check(CLI::IsMember({"fp64", "fp32"}));
+                  "Arithmetic: fp64, fp32 or bf16 with fp32 sums (default "
+                  "fp64, on GPUs fp32)")
+      ->check(CLI::IsMember({"fp64", "fp32", "bf16"}));
+  command.add_option("--device", o.device,
+                     "cpu, or GPUs to which ranks are dealt in turn: cuda:0 "
+                     "or cuda:0,cuda:1 (default cpu)");
   command.add_flag("--verify", o.request.verify,
                    "Compare every number with one device");
   command.add_option("--clock", o.clock, "virtual: time by the price list")
@@ -189,7 +193,10 @@ Json to_json(const EmulationAnswer& a) {
            {"warnings", a.data.warnings},
            {"memory_bytes", a.emulation.most_memory.v},
            {"memory_between_steps_bytes", a.emulation.between_steps.v},
-           {"wall_time_s", a.wall_time_s}};
+           {"wall_time_s", a.wall_time_s},
+           {"wall_steps_s", a.emulation.wall_steps_s},
+           {"tokens_per_step", a.tokens},
+           {"model_flops_per_step", a.model_flops.v}};
   if (a.emulation.deviation) {
     out["verify"] = verify_json(*a.emulation.deviation, a.bound);
   }
@@ -358,6 +365,27 @@ Result<void> check_trace_options(const EmulateOptions& o) {
   return {};
 }
 
+/// Device and precision, which must suit each other.
+Result<void> choose_device(EmulateOptions& o) {
+  if (o.device != "cpu") {
+    TRY(o.request.gpus, gpus_of(o.device));
+  }
+  const bool gpu = !o.request.gpus.empty();
+  if (o.precision.empty()) o.precision = gpu ? "fp32" : "fp64";
+  o.request.precision = *kernels::parse_dtype(o.precision);
+  if (gpu && o.request.precision == kernels::DType::fp64) {
+    return fail(Fault::input,
+                "--precision fp64: GPUs have no bodies in fp64; use fp32 or "
+                "bf16, or --device cpu");
+  }
+  if (gpu && o.mpi) {
+    return fail(Fault::input,
+                "--mpi: ranks of several processes run on the CPU; leave out "
+                "--device");
+  }
+  return {};
+}
+
 Result<Prepared> prepare(EmulateOptions& o, emu::MpiSession* mpi) {
   Prepared out;
   if (runs::is_trace(o.source.strategy)) {
@@ -367,7 +395,7 @@ Result<Prepared> prepare(EmulateOptions& o, emu::MpiSession* mpi) {
     TRY(out.course, course_of(o));
   }
   if (mpi == nullptr || mpi->rank() == 0) print_warnings(*out.course.plans[0]);
-  o.request.precision = *kernels::parse_dtype(o.precision);
+  TRY_DO(choose_device(o));
   o.request.virtual_clock = !o.clock.empty();
   TRY(o.request.disturbance,
       disturbance_of(o.disturbance, out.course.plans[0]->cluster));
@@ -441,7 +469,8 @@ Result<int> run(EmulateOptions& o) {
 
 void add_emulate(Commands& commands) {
   CLI::App* const command = commands.add(
-      "emulate", "Train with real numbers on CPU ranks, and prove them");
+      "emulate",
+      "Train with real numbers on CPU ranks or GPUs, and prove them");
   const auto options = std::make_shared<EmulateOptions>();
   add_options(*command, *options);
   commands.run(command, [options] { return run(*options); });

@@ -13,9 +13,14 @@
 namespace troupe::cli {
 namespace {
 
-/// Parameters, gradients, master copy and moments of every replica, in fp64.
-constexpr double kBytesPerParameter = 7 * 8;
 constexpr double kMostBytes = 8e9;
+
+/// Of every replica: parameters twice, and the gradient, its sum, the master
+/// copy and both moments in the type of sums.
+double bytes_per_parameter(kernels::DType dtype) {
+  const Bytes wide = kernels::size_of(kernels::statistics_type(dtype));
+  return static_cast<double>((kernels::size_of(dtype) * 2 + wide * 5).v);
+}
 
 Result<void> check_size(const strategy::Plan& plan, std::size_t phase) {
   double replicas = 0;
@@ -26,7 +31,7 @@ Result<void> check_size(const strategy::Plan& plan, std::size_t phase) {
     }
     replicas += members;
   }
-  const double bytes = kBytesPerParameter * replicas *
+  const double bytes = bytes_per_parameter(plan.strategy.dtype) * replicas *
                        static_cast<double>(models::parameters(plan.model));
   if (bytes <= kMostBytes) return {};
   return fail(
@@ -77,6 +82,8 @@ Result<std::vector<strategy::Plan>> small_plans(
   }
   for (std::size_t i = 0; i < out.size(); ++i) {
     out[i].strategy.dtype = request.precision;
+    // A GPU says itself when it is full; the proof needs the host's memory.
+    if (!request.gpus.empty() && !request.verify) continue;
     for (const std::size_t phase : plans[i].phases) {
       TRY_DO(check_size(out[i], phase));
     }

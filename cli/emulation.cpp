@@ -11,6 +11,7 @@
 #include "cli/whole_step.h"
 #include "emu/truth.h"
 #include "emu/virtual_prices.h"
+#include "exec/cuda_device.h"
 #include "strategy/one_device.h"
 
 namespace troupe::cli {
@@ -105,6 +106,27 @@ Result<void> check_processes(const std::string& source, std::size_t ranks,
                           mpi.ranks() == 1 ? "" : "es", ranks, source));
 }
 
+/// What runs in the same type may differ by when they sum in another order.
+double bound_of(const EmulationRequest& request) {
+  switch (request.precision) {
+    case kernels::DType::fp64:
+      return 1e-10;
+    case kernels::DType::bf16:
+      return 0x1p-5;  // sixteen roundings
+    default:
+      // GPUs sum products in fp32, the CPU in fp64.
+      return request.gpus.empty() ? 1e-5 : 1e-4;
+  }
+}
+
+/// Ranks are dealt to the GPUs in turn.
+emu::MakeDevice device_of(const EmulationRequest& request) {
+  if (request.gpus.empty()) return {};
+  return [gpus = request.gpus](exec::RankId rank) {
+    return exec::make_cuda_device({.ordinal = gpus[rank.at() % gpus.size()]});
+  };
+}
+
 }  // namespace
 
 struct EmulationJob::State {
@@ -141,6 +163,7 @@ Result<void> EmulationJob::State::read(const EmulationRequest& request) {
   options.seed = request.seed;
   options.training.rate = request.rate;
   options.hub = {request.threads};
+  options.device = device_of(request);
   TRY_DO(load_start(request, rehearsal, loaded, options, answer.data));
   if (!save.empty()) options.saved = &saved;
   batches = emu::batches_of(rehearsal.segments, text.corpus, options.seed,
@@ -223,7 +246,11 @@ Result<EmulationJob> EmulationJob::make(Course course,
   answer.strategy = s->course.strategies[0].plan->strategy.name;
   answer.model = s->rehearsal.plans[0].model.name;
   answer.precision = kernels::name_of(request.precision);
-  answer.bound = request.precision == kernels::DType::fp64 ? 1e-10 : 1e-5;
+  answer.bound = bound_of(request);
+  for (const exec::Program& p : s->rehearsal.segments.back().job->phases) {
+    answer.tokens += p.schedule.tokens;
+    answer.model_flops += p.schedule.model_flops;
+  }
   TRY_DO(s->read(request));
   if (request.verify) {
     TRY(s->truth, truth_of(s->rehearsal, s->batches, s->options));

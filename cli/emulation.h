@@ -5,6 +5,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "cli/emulation_data.h"
 #include "emu/emulate.h"
@@ -45,6 +46,8 @@ struct EmulationRequest {
   std::filesystem::path trace;       ///< of the virtual clock, or empty
   std::string fault;                 ///< "RANK:STEP:KIND", for proofs
   int threads = 2;
+  /// GPUs that ranks are dealt to in turn; empty: host memory.
+  std::vector<int> gpus;
   /// Of the virtual clock: noise, slow devices.
   std::optional<schedule::Disturbance> disturbance;
   double sleep = 0;  ///< share of the virtual time that ranks really wait
@@ -77,6 +80,9 @@ struct EmulationAnswer {
   std::int64_t contended = 0;  ///< simulated flows that shared a full link
   double wall_time_s = 0;
   std::vector<std::int64_t> step_numbers;  ///< of this run, from 1
+  /// Of one step under the last strategy.
+  std::int64_t tokens = 0;
+  Flops model_flops;
   runs::History history;
 };
 

@@ -3,7 +3,9 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
+#include <charconv>
 #include <cstring>
 #include <filesystem>
 
@@ -154,6 +156,30 @@ Result<std::vector<std::size_t>> choose_phases(const strategy::Strategy& s,
         Fault::input,
         fmt::format("--phase {}: the strategy has no such phase, but {}",
                     excerpt(wanted), names));
+  }
+  return out;
+}
+
+Result<std::vector<int>> gpus_of(const std::string& text) {
+  std::vector<int> out;
+  std::string_view rest = text;
+  for (bool more = true; more;) {
+    const std::string_view one = rest.substr(0, rest.find(','));
+    more = one.size() < rest.size();
+    rest.remove_prefix(std::min(rest.size(), one.size() + 1));
+    int number = -1;
+    if (one.starts_with("cuda:")) {
+      const char* const end = one.data() + one.size();
+      const auto [stop, error] = std::from_chars(one.data() + 5, end, number);
+      if (error != std::errc() || stop != end) number = -1;
+    }
+    if (number < 0) {
+      return fail(Fault::input,
+                  fmt::format("--device {}: expected cpu, cuda:0, or several "
+                              "as in cuda:0,cuda:1",
+                              excerpt(text)));
+    }
+    out.push_back(number);
   }
   return out;
 }

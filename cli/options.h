@@ -32,6 +32,11 @@ Result<strategy::Plan> load_text(const std::string& text,
                                  const std::string& name,
                                  const StrategyOptions& options);
 
+/// The GPUs of "cuda:0,cuda:1", in this order.
+///
+/// Errors: input.
+Result<std::vector<int>> gpus_of(const std::string& text);
+
 /// Whether a file can be written there, before work is done for it; an empty
 /// text is no file.
 ///

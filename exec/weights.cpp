@@ -6,6 +6,7 @@
 #include <cmath>
 #include <numbers>
 #include <set>
+#include <thread>
 
 #include "data/mixed.h"
 #include "exec/weight_layout.h"
@@ -215,16 +216,46 @@ Result<void> Weights::make_states() {
 
 namespace {
 
+/// Boxes under so many elements are not worth a thread.
+constexpr std::int64_t kWorthAThread = 1 << 20;
+constexpr std::int64_t kMostThreads = 64;
+
+/// Values of all elements of a box, row-major; slices of its first dimension
+/// by several threads where it is large.
+std::vector<double> numbers_of(const models::Parameter& parameter, State state,
+                               const Box& box, const Values& values) {
+  std::vector<double> out(static_cast<std::size_t>(strategy::elements(box)));
+  const auto fill = [&](const Box& slice, std::size_t at) {
+    each_element(slice, parameter.shape, [&](std::int64_t index) {
+      out[at++] = values(parameter, state, index);
+    });
+  };
+  const std::int64_t rows = box.empty() ? 1 : box[0].last - box[0].first;
+  const std::int64_t threads =
+      std::min({rows, std::ssize(out) / kWorthAThread, kMostThreads,
+                std::int64_t{std::thread::hardware_concurrency()}});
+  if (threads < 2) {
+    fill(box, 0);
+    return out;
+  }
+  std::vector<std::jthread> crew;
+  for (std::int64_t t = 0; t < threads; ++t) {
+    Box slice = box;
+    slice[0].first = box[0].first + rows * t / threads;
+    slice[0].last = box[0].first + rows * (t + 1) / threads;
+    const std::int64_t before = std::ssize(out) / rows * (rows * t / threads);
+    crew.emplace_back(fill, slice, static_cast<std::size_t>(before));
+  }
+  crew.clear();  // waits
+  return out;
+}
+
 Result<void> fill_box(Device& device, const models::Parameter& parameter,
                       State state, const Box& box, const Values& values,
                       const Storage& to) {
   // Also of the type that states are in: it is its own.
   const DType wide = kernels::statistics_type(to.dtype);
-  std::vector<double> numbers;
-  numbers.reserve(static_cast<std::size_t>(strategy::elements(box)));
-  each_element(box, parameter.shape, [&](std::int64_t index) {
-    numbers.push_back(values(parameter, state, index));
-  });
+  const std::vector<double> numbers = numbers_of(parameter, state, box, values);
   const auto bytes = std::as_bytes(std::span(numbers));
   TRY(Buffer raw, Buffer::of(device, Bytes{std::ssize(bytes)}));
   TRY_DO(device.copy_in(raw.data(), bytes));

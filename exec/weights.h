@@ -31,7 +31,8 @@ double initial_value(const models::Parameter& parameter, std::int64_t index,
 enum class State : std::uint8_t { master, m, v };
 inline constexpr std::array kStates{State::master, State::m, State::v};
 
-/// Where a run begins: the value of an element of a parameter's state.
+/// Where a run begins: the value of an element of a parameter's state. Called
+/// by several threads at a time.
 using Values = std::function<double(const models::Parameter& parameter,
                                     State state, std::int64_t index)>;
 /// The start of training from a seed: `initial_value`, and moments of zero.

@@ -2,8 +2,9 @@
 # Everything that only a GPU shows, in one call of at most ten minutes:
 # correctness of every CUDA operator, a profile of the shipped model shapes,
 # achieved shares of the machine's two ceilings, the same shapes in PyTorch,
-# products against cuBLASLt's best, attention against cuDNN's, links (copies;
-# collectives where there are several GPUs).
+# products against cuBLASLt's best, attention against cuDNN's, training steps
+# (equal to one rank on the CPU, several ranks on one card among them; measured
+# against simulated), links (copies; collectives where there are several GPUs).
 #
 #   bench/gpu/run_all.sh [OUT] [BIN]
 #
@@ -93,6 +94,22 @@ keep() { # keep FILE NAME
   head -c 15728640 "$1" >"$out/$2"
 }
 
+# Whole training steps; what comes of each is a line of bodies.jsonl.
+training() { # training NAME SECONDS OPTIONS...
+  local name=$1 limit=$2
+  shift 2
+  step "training: $name" "$limit" "$work/answer" \
+    "$bin/troupe" emulate "$here/training/$name.json" --device cuda:0 --json "$@"
+  add_line "{\"training\": \"$name\", \"options\": \"$*\", \"answer\": "
+}
+add_line() { # add_line BEGINNING
+  timeout 20 python3 -c 'import json, sys
+text = sys.stdin.read()
+print(sys.argv[1] + json.dumps(json.loads(text) if text else None) + "}")' \
+    "$1" <"$work/answer" >>"$work/bodies" 2>>"$log"
+  keep "$work/bodies" bodies.jsonl
+}
+
 summarise() {
   timeout 20 python3 "$here/summary.py" "$out" >"$work/summary" 2>>"$log" &&
     cp "$work/summary" "$out/summary.txt"
@@ -162,9 +179,24 @@ step "the same shapes in PyTorch" 110 /dev/null \
 keep "$work/torch.json" torch.json
 summarise
 
+kind=h100-sxm
+timeout 20 nvidia-smi --query-gpu=name --format=csv,noheader 2>/dev/null |
+  grep -q H200 && kind=h200
+training one 30 --verify --precision fp32
+training grid 40 --verify --precision fp32
+training ring 40 --verify --precision bf16
+training shards 40 --verify --precision bf16
+training speed 60 --precision bf16 --steps 6
+# The same step by the prices of this very GPU.
+step "the simulated step" 30 "$work/answer" \
+  "$bin/troupe" simulate "$here/training/speed.json" --no-store --json \
+  --cluster "1 x $kind per node, 1 node" --profiles "$work/profiles.db"
+add_line "{\"simulated\": \"speed\", \"answer\": "
+summarise
+
 step "products against cuBLASLt's best" 60 "$work/gemm" \
   "$bin/kernel_check" --gemm-best 40
-cp "$work/gemm" "$work/bodies" 2>/dev/null
+cat "$work/gemm" >>"$work/bodies" 2>/dev/null
 keep "$work/bodies" bodies.jsonl
 summarise
 

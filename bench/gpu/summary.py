@@ -164,6 +164,37 @@ def attentions(folder):
                   + (f"; {a['refusal']}" if a["refusal"] else ""))
 
 
+def training(folder):
+    found = lines(folder, "bodies.jsonl") or []
+    runs = [t for t in found if "training" in t]
+    for t in runs:
+        name = f"training: {t['training']} {t['options']}"
+        answer = t["answer"]
+        if not answer:
+            row(name, "runs", "-", False)
+            continue
+        verify = answer.get("verify")
+        if verify:
+            worst = max(verify["max_relative_error"].values())
+            row(f"{name}, {answer['ranks']} ranks", f"{verify['bound']:.0e}",
+                f"{worst:.1e}", verify["ok"])
+            continue
+        # The first steps choose algorithms.
+        measured = median(answer["wall_steps_s"][2:])
+        print(f"{name}: {1e3 * measured:.1f} ms a step, "
+              f"{answer['tokens_per_step'] / measured:.0f} tokens/s, "
+              f"{answer['model_flops_per_step'] / measured / 1e12:.0f} model "
+              "TFLOP/s")
+        for s in found:
+            if s.get("simulated") == t["training"] and s["answer"]:
+                step = s["answer"]["step_time_s"]
+                row(f"simulated step of {t['training']}, off the measured",
+                    "10 %", f"{100 * (step / measured - 1):+.1f} %",
+                    abs(step / measured - 1) <= 0.1)
+    if not runs:
+        unknown("training steps on the GPU", "runs", "none ran")
+
+
 def torch(folder):
     wanted = (("gemm", 0.95), ("attention_forward", 0.7),
               ("attention_backward", 0.7))
@@ -228,7 +259,8 @@ def rows(folder):
 
 def main():
     folder = sys.argv[1]
-    for part in (checks, profile, gemms, attentions, torch, links, rows):
+    for part in (checks, profile, gemms, attentions, training, torch, links,
+                 rows):
         try:
             part(folder)
         except (KeyError, TypeError, ValueError, IndexError,

@@ -38,15 +38,26 @@ case "$*" in
   --version) echo fake 1; exit 0 ;;
   *export*) cp "${@: -3:1}" "${!#}"; exit 0 ;;
 esac
+command=$1 strategy=$2
 while [ $# -gt 0 ]; do
   [ "$1" = --profiles ] && db=$2
   [ "$1" = --only ] && only=$2
   shift
 done
-echo "# rows of $only" >>"$db"
+[ -n "$only" ] && echo "# rows of $only" >>"$db"
 [ "$FAKE$only" = profilecrashoperators ] && { echo '{"half'; kill -ABRT $$; }
 [ "$FAKE$only" = linkshanglinks ] && sleep 1000
-if [ "$only" = links ]; then
+if [ "$command" = emulate ]; then
+  [ "$FAKE" = traininghang ] && sleep 1000
+  case "$strategy" in
+    *speed*) echo '{"ranks":1,"wall_steps_s":[9,9,0.2,0.2],
+      "tokens_per_step":4096,"model_flops_per_step":1e14}' ;;
+    *) echo '{"ranks":8,"verify":{"ok":true,"bound":1e-4,
+      "max_relative_error":{"gradients":2e-6,"loss":1e-7}}}' ;;
+  esac
+elif [ "$command" = simulate ]; then
+  echo '{"step_time_s":0.21}'
+elif [ "$only" = links ]; then
   echo '{"copies":[{"route":"device","bytes":4096,"timing":{"median_s":1e-6}},
     {"route":"device","bytes":4194304,"timing":{"median_s":1e-5}}],
     "collectives":[],"notes":["one GPU"]}'
@@ -111,6 +122,16 @@ class RunAll(unittest.TestCase):
         self.assertIn("attention_forward", summary)
         self.assertIn("copy device", summary)
         self.assertIn("note: one GPU", summary)
+        self.assertIn("met", self.row(summary, "training: grid"))
+        self.assertIn("200.0 ms a step", summary)
+        self.assertIn("+5.0 %", self.row(summary, "simulated step of speed"))
+
+    def test_hanging_training_loses_no_operator(self):
+        code, files, summary, _ = self.run_all("traininghang", total="40")
+        self.assertEqual(code, 1)
+        self.assertIn("MISSED", self.row(summary, "training: ring"))
+        self.assertIn("90 %", self.row(summary, "add, of copy"))
+        self.assertIn("copy device", summary)
 
     def test_programs_may_come_as_an_archive(self):
         code, files, summary, log = self.run_all("ok", archive=True)

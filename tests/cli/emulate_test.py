@@ -239,7 +239,22 @@ class Emulate(CliTest):
                             self.emulate("fasop-a100-a10", "--steps",
                                          "1")["loss"])
 
+    def test_bf16_is_near_one_device_in_bf16(self):
+        answer = self.emulate("hspmd-case13", "--precision", "bf16",
+                              "--verify", "--steps", "2")
+        self.assertTrue(answer["verify"]["ok"])
+        self.assertGreater(answer["verify"]["max_relative_error"]["gradients"],
+                           1e-6)
+        self.assertEqual(len(answer["wall_steps_s"]), 2)
+        self.assertGreater(answer["tokens_per_step"], 0)
+        self.assertGreater(answer["model_flops_per_step"], 0)
+
     def test_refusals(self):
+        for device in ("cuda", "cuda:x", "cuda:0,", "gpu", "cuda:-1", ""):
+            self.refused("emulate", "fasop-a100-a10", "--shrink", "--device",
+                         device, names=["--device"])
+        self.refused("emulate", "fasop-a100-a10", "--shrink", "--device",
+                     "cuda:0", "--precision", "fp64", names=["fp64"])
         for arguments, words in (
                 (["fasop-a100-a10"], "--shrink"),
                 (["fasop-a100-a10", "--shrink", "--data", "nothing.txt"],

@@ -26,9 +26,9 @@ target_compile_options(troupe_kernel_cases PRIVATE -O1)
 troupe_test(kernels_on_host
   APART cuda_on_host/machine_test.cpp cuda_attention_test.cpp
     cuda_attention_operands_test.cpp cuda_copy_plan_test.cpp
-    cuda_on_host_test.cpp
+    cuda_on_host_test.cpp cuda_training_test.cpp
   SOURCES $<TARGET_OBJECTS:troupe_kernels_on_host>
-  LINK troupe_kernel_cases)
+  LINK troupe_kernel_cases troupe_emu)
 troupe_test(kernels_cuda
   APART cuda_perform.cpp cuda_test.cpp
   LINK troupe_kernel_cases
