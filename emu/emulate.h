@@ -48,7 +48,8 @@ struct Emulation {
   /// By step, and by segment what changing to it takes; empty without prices.
   std::vector<Time> virtual_steps, virtual_transitions;
   double slept_s = 0;  ///< real time of the last step, where ranks sleep
-  /// By step: real time until the last rank had ended it, without comparisons.
+  /// By step: real time until the last rank (of this process) had ended it,
+  /// without comparisons.
   std::vector<double> wall_steps_s;
   /// Of the last step, by the step's tasks.
   std::map<schedule::TaskId, exec::Span> tasks;
