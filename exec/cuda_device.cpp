@@ -29,10 +29,15 @@ class CudaDevice final : public Device {
   explicit CudaDevice(cuda::Context context) : context_(std::move(context)) {}
 
   Result<void*> allocate(Bytes size) override {
+    TRY(void* const data, allocate_scratch(size));
+    TRY_DO(context_.fill(data, 0, size));
+    return data;
+  }
+
+  Result<void*> allocate_scratch(Bytes size) override {
     const Bytes whole = handed_out(size);
     TRY(cuda::Buffer buffer, piece_of(whole));
     void* const data = buffer.data();
-    TRY_DO(context_.fill(data, 0, size));
     used_.emplace(data, std::move(buffer));
     held_ += size;
     most_ = std::max(most_, held_);

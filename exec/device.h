@@ -20,6 +20,8 @@ class Device {
 
   /// Zeroed memory. Errors: infeasible when there is not enough.
   virtual Result<void*> allocate(Bytes size) = 0;
+  /// Memory that holds anything.
+  virtual Result<void*> allocate_scratch(Bytes size) { return allocate(size); }
   virtual void release(void* data, Bytes size) = 0;
 
   virtual Result<void> zero(void* data, Bytes size) = 0;
@@ -41,6 +43,11 @@ class Buffer {
   Buffer() = default;
   static Result<Buffer> of(Device& device, Bytes size) {
     TRY(void* const data, device.allocate(size));
+    return Buffer(device, data, size);
+  }
+  /// Of memory that is written before it is read.
+  static Result<Buffer> scratch(Device& device, Bytes size) {
+    TRY(void* const data, device.allocate_scratch(size));
     return Buffer(device, data, size);
   }
   Buffer(Buffer&& other) noexcept { swap(other); }

@@ -128,7 +128,7 @@ Result<std::vector<std::byte*>> Interpreter::Runner::memory_of(
   TRY(temporaries, Buffer::of(device_, memory.temporaries));
   if (block.output >= 0) {
     const auto& out = block.tensors[static_cast<std::size_t>(block.output)];
-    TRY(output, Buffer::of(device_, schedule::size_of(out)));
+    TRY(output, Buffer::scratch(device_, schedule::size_of(out)));
   }
   std::byte* fresh = nullptr;  // for what this block saves
   for (std::size_t t = 0; t < data.size(); ++t) {
@@ -156,7 +156,7 @@ Result<std::vector<std::byte*>> Interpreter::Runner::memory_of(
           task.kind == TaskKind::forward ? nullptr : saved.find(memory.name[t]);
       if (data[t] != nullptr) continue;
       if (fresh == nullptr) {
-        TRY(Buffer kept, Buffer::of(device_, memory.kept));
+        TRY(Buffer kept, Buffer::scratch(device_, memory.kept));
         fresh = kept.at({});
         saved.memory.push_back(std::move(kept));
       }

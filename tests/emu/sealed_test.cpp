@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <sys/mman.h>
 
+#include <cstring>
 #include <map>
 
 #include "emu/cpu_device.h"
@@ -28,6 +29,12 @@ class SealedDevice final : public exec::Device {
   ~SealedDevice() override { munmap(start_, kSize); }
 
   Result<void*> allocate(Bytes size) override {
+    TRY(void* const data, allocate_scratch(size));
+    TRY_DO(zero(data, size));
+    return data;
+  }
+  /// Full of NaN.
+  Result<void*> allocate_scratch(Bytes size) override {
     const Bytes whole{(size.v + 63) / 64 * 64};
     auto& same = free_[whole];
     std::byte* data = start_ + used_;
@@ -40,7 +47,10 @@ class SealedDevice final : public exec::Device {
     }
     held_ += size;
     most_ = std::max(most_, held_);
-    TRY_DO(zero(data, size));
+    TRY_DO(open([&]() -> Result<void> {
+      std::memset(data, 0xFF, static_cast<std::size_t>(size.v));
+      return {};
+    }));
     return data;
   }
   void release(void* data, Bytes size) override {
