@@ -25,14 +25,20 @@ struct CollectiveKey {
   auto operator<=>(const CollectiveKey&) const = default;
 };
 
+/// What the kind itself, or another kind of its board, measured.
+struct LentCurve {
+  bool own = true;
+  SourcedCurve curve;
+};
+
 /// Everything known of one kind. Collectives come from the kind itself, then
 /// from the other kinds of its board.
 struct KindCosts {
   Curves curves;
   OperatorTable operators;
   LayerTable layers;
-  std::map<CollectiveKey, std::vector<Curve>> collectives;
-  std::map<CopyRoute, Curve> copies;  ///< of the kind itself
+  std::map<CollectiveKey, std::vector<LentCurve>> collectives;
+  std::map<CopyRoute, SourcedCurve> copies;  ///< of the kind itself
 };
 
 std::optional<DType> twin(DType type) {
@@ -85,15 +91,12 @@ class Model final : public CostModel {
     const auto curves =
         at->second.collectives.find({collective, ranks, per_node});
     if (curves == at->second.collectives.end()) return {};
-    const auto x = static_cast<double>(bytes.v);
-    double least = 0;  // where a curve ends below x, the next starts above it
-    for (const Curve& curve : curves->second) {
-      if (const auto found = curve.at(x)) {
-        const bool exact = found->exact && least <= found->time;
-        return Cost{seconds(std::max(least, found->time)), found->spread,
-                    exact ? Provenance::measured : Provenance::interpolated};
-      }
-      if (x > curve.back().x) least = std::max(least, curve.last_time());
+    for (const LentCurve& lent : curves->second) {
+      const auto found = lent.curve.at(static_cast<double>(bytes.v));
+      if (!found) continue;
+      return Cost{seconds(found->time), found->spread,
+                  found->exact && lent.own ? Provenance::measured
+                                           : Provenance::interpolated};
     }
     return {};
   }
@@ -195,45 +198,47 @@ class Loader {
 
   /// Rows of a device, those of the newest source first.
   template <typename Row>
-  Result<std::vector<Row>> rows_of(const std::string& device) {
+  Result<std::vector<Stored<Row>>> stored_of(const std::string& device) {
     TRY(std::vector<Stored<Row>> stored, database_.select<Row>(device, ""));
     std::ranges::stable_sort(stored, {}, [&](const Stored<Row>& s) {
       const auto at = rank_.find(s.source);
       return at == rank_.end() ? rank_.size() : at->second;
     });
+    for (const Stored<Row>& s : stored) digest_.add(s.row);
+    return stored;
+  }
+
+  template <typename Row>
+  static std::vector<Row> rows_in(const std::vector<Stored<Row>>& stored) {
     std::vector<Row> rows;
     rows.reserve(stored.size());
-    for (Stored<Row>& s : stored) {
-      digest_.add(s.row);
-      rows.push_back(std::move(s.row));
-    }
+    for (const Stored<Row>& s : stored) rows.push_back(s.row);
     return rows;
   }
 
   Result<KindCosts> load_kind(const DeviceKind& kind) {
     KindCosts costs;
-    TRY(const std::vector<OperatorRow> operators,
-        rows_of<OperatorRow>(kind.name));
+    TRY(const auto operators, stored_of<OperatorRow>(kind.name));
     costs.operators = OperatorTable(operators);
-    TRY(const std::vector<LayerRow> layers, rows_of<LayerRow>(kind.name));
-    TRY(std::vector<StageRow> stages, rows_of<StageRow>(kind.name));
-    fitter_.know(kind, operators);
-    TRY(costs.curves, fitter_.curves(kind, stages));
+    TRY(const auto layers, stored_of<LayerRow>(kind.name));
+    TRY(auto stages, stored_of<StageRow>(kind.name));
+    fitter_.know(kind, rows_in(operators));
+    TRY(costs.curves, fitter_.curves(kind, rows_in(stages)));
     digest_.add(costs.curves);
     costs.layers = LayerTable(layers, std::move(stages));
     for (const std::string& device : board_mates(kind.name)) {
-      TRY(const std::vector<CollectiveRow> rows,
-          rows_of<CollectiveRow>(device));
-      add_collectives(rows, costs.collectives);
+      TRY(const auto rows, stored_of<CollectiveRow>(device));
+      add_collectives(rows, device == kind.name, costs.collectives);
     }
-    TRY(const std::vector<CopyRow> copies, rows_of<CopyRow>(kind.name));
-    std::map<CopyRoute, std::vector<Curve::Point>> points;
-    for (const CopyRow& row : copies) {
-      points[row.route].push_back(
+    TRY(const auto copies, stored_of<CopyRow>(kind.name));
+    std::map<CopyRoute, PointsBySource> points;
+    for (const auto& [source, row] : copies) {
+      add_point(
+          points[row.route], source,
           {static_cast<double>(row.bytes), row.time_s, row.spread, false});
     }
     for (auto& [route, list] : points) {
-      costs.copies[route] = Curve(std::move(list), Scale::logarithmic);
+      costs.copies[route] = SourcedCurve(std::move(list), Scale::logarithmic);
     }
     return costs;
   }
@@ -252,15 +257,17 @@ class Loader {
   }
 
   static void add_collectives(
-      const std::vector<CollectiveRow>& rows,
-      std::map<CollectiveKey, std::vector<Curve>>& curves) {
-    std::map<CollectiveKey, std::vector<Curve::Point>> points;
-    for (const CollectiveRow& row : rows) {
-      points[{row.collective, row.ranks, row.per_node}].push_back(
+      const std::vector<Stored<CollectiveRow>>& rows, bool own,
+      std::map<CollectiveKey, std::vector<LentCurve>>& curves) {
+    std::map<CollectiveKey, PointsBySource> points;
+    for (const auto& [source, row] : rows) {
+      add_point(
+          points[{row.collective, row.ranks, row.per_node}], source,
           {static_cast<double>(row.bytes), row.time_s, row.spread, false});
     }
     for (auto& [key, list] : points) {
-      curves[key].emplace_back(std::move(list), Scale::logarithmic);
+      curves[key].push_back(
+          {own, SourcedCurve(std::move(list), Scale::logarithmic)});
     }
   }
 
@@ -290,8 +297,8 @@ class Loader {
   Result<LinkEfficiency> board_link(const std::vector<std::string>& devices) {
     std::vector<CollectiveRow> rows;
     for (const std::string& device : devices) {
-      TRY(std::vector<CollectiveRow> more, rows_of<CollectiveRow>(device));
-      rows.insert(rows.end(), more.begin(), more.end());
+      TRY(const auto more, stored_of<CollectiveRow>(device));
+      for (const auto& stored : more) rows.push_back(stored.row);
     }
     return fit_nvlink(rows);
   }

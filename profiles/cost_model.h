@@ -15,9 +15,11 @@ namespace troupe::profiles {
 
 /// Reads the rows of `kinds` and fits their curves.
 ///
-/// Model:  An operator is measured, else interpolated along one size, else
-///         beyond a measured curve's end it goes on in proportion to the
-///         roofline, else roofline alone. A kind without rows of an operator
+/// Model:  An operator is measured (by the newest source that measured it),
+///         else interpolated along one size (between rows of the newest
+///         source that covers it; sources are not mixed), else from the
+///         nearest measured end it goes on in proportion to the roofline,
+///         else roofline alone. A kind without rows of an operator
 ///         class takes the curve of its board, else of its architecture,
 ///         else the median of all; `notes` says so.
 /// Errors: io or input from the database.

@@ -51,9 +51,7 @@ std::optional<Curve::Found> Curve::at(double x) const {
   const auto upper = std::ranges::lower_bound(points_, x, {}, &Point::x);
   if (upper == points_.end()) return {};
   if (upper->x == x) {
-    const double time =
-        repaired_[static_cast<std::size_t>(upper - points_.begin())];
-    return Found{time, upper->spread, time == upper->time, upper->derived};
+    return Found{upper->time, upper->spread, true, upper->derived};
   }
   if (upper == points_.begin()) return {};
   const auto lower = upper - 1;
@@ -70,6 +68,75 @@ std::optional<Curve::Found> Curve::at(double x) const {
   return Found{std::clamp(time, low, high),
                std::max(lower->spread, upper->spread), false,
                lower->derived || upper->derived};
+}
+
+Curve::Point Curve::first() const {
+  Point end = points_.front();
+  end.time = repaired_.front();
+  return end;
+}
+
+Curve::Point Curve::last() const {
+  Point end = points_.back();
+  end.time = repaired_.back();
+  return end;
+}
+
+void add_point(PointsBySource& points, std::int64_t source,
+               Curve::Point point) {
+  if (points.empty() || points.back().source != source) {
+    points.push_back({.source = source});
+  }
+  points.back().points.push_back(point);
+}
+
+SourcedCurve::SourcedCurve(PointsBySource points, Scale scale) {
+  curves_.reserve(points.size());
+  for (SourcePoints& one : points) {
+    curves_.emplace_back(std::move(one.points), scale);
+  }
+}
+
+std::optional<Curve::Found> SourcedCurve::at(double x) const {
+  std::optional<Curve::Found> between;
+  for (const Curve& curve : curves_) {
+    const auto found = curve.at(x);
+    if (found && found->exact) return found;
+    if (found && !between) between = found;
+  }
+  return between;
+}
+
+std::optional<Curve::Point> SourcedCurve::nearest_end(double x) const {
+  std::optional<Curve::Point> nearest;
+  double least = 0;
+  for (const Curve& curve : curves_) {
+    for (const Curve::Point& end : {curve.first(), curve.last()}) {
+      const double distance = std::abs(std::log(x / end.x));
+      if (nearest && !(distance < least)) continue;
+      nearest = end;
+      least = distance;
+    }
+  }
+  return nearest;
+}
+
+std::optional<Curve::Point> SourcedCurve::end_below(double x) const {
+  std::optional<Curve::Point> largest;
+  for (const Curve& curve : curves_) {
+    const Curve::Point end = curve.last();
+    if (end.x < x && (!largest || end.x > largest->x)) largest = end;
+  }
+  return largest;
+}
+
+std::optional<Curve::Point> SourcedCurve::end_above(double x) const {
+  std::optional<Curve::Point> smallest;
+  for (const Curve& curve : curves_) {
+    const Curve::Point end = curve.first();
+    if (end.x > x && (!smallest || end.x < smallest->x)) smallest = end;
+  }
+  return smallest;
 }
 
 }  // namespace troupe::profiles

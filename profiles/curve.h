@@ -1,6 +1,7 @@
 // Times measured along one size, and what lies between them.
 #pragma once
 
+#include <cstdint>
 #include <optional>
 #include <vector>
 
@@ -9,9 +10,9 @@ namespace troupe::profiles {
 /// How to go from one point to the next.
 enum class Scale { linear, logarithmic };
 
-/// A rising curve through measured points. Where noise makes a larger size
-/// faster, the answer is the isotonic regression, also at measured sizes;
-/// `points` keeps what was measured.
+/// A curve through the measured points of one source. At a measured size the
+/// answer is the measured time, noise included. Between sizes it rises: where
+/// noise makes a larger size faster, it follows the isotonic regression.
 class Curve {
  public:
   struct Point {
@@ -35,17 +36,46 @@ class Curve {
   std::optional<Found> at(double x) const;
 
   bool empty() const { return points_.empty(); }
-  const std::vector<Point>& points() const { return points_; }
   const Point& front() const { return points_.front(); }
   const Point& back() const { return points_.back(); }
-  /// The repaired time at the ends, from which extrapolation starts.
-  double first_time() const { return repaired_.front(); }
-  double last_time() const { return repaired_.back(); }
+  /// The ends with their repaired times, from which extrapolation starts.
+  Point first() const;
+  Point last() const;
 
  private:
   std::vector<Point> points_;
   std::vector<double> repaired_;
   Scale scale_ = Scale::linear;
+};
+
+/// Points of one family by source, the newest source first.
+struct SourcePoints {
+  std::int64_t source = 0;
+  std::vector<Curve::Point> points = {};
+};
+using PointsBySource = std::vector<SourcePoints>;
+/// Adds a point; those of one source come one after another.
+void add_point(PointsBySource& points, std::int64_t source, Curve::Point point);
+
+/// The curves of one family, one per source: sources are never mixed.
+class SourcedCurve {
+ public:
+  SourcedCurve() = default;
+  explicit SourcedCurve(PointsBySource points, Scale scale = Scale::linear);
+
+  /// The newest source's time where one measured this size; else between
+  /// sizes of the newest source that covers it; else nothing.
+  std::optional<Curve::Found> at(double x) const;
+  /// The end of a source's curve nearest to x in proportion, of equal ones the
+  /// newest source's.
+  std::optional<Curve::Point> nearest_end(double x) const;
+  /// The largest end of a curve that x lies beyond.
+  std::optional<Curve::Point> end_below(double x) const;
+  /// The smallest end of a curve that x lies before.
+  std::optional<Curve::Point> end_above(double x) const;
+
+ private:
+  std::vector<Curve> curves_;  ///< the newest source first
 };
 
 /// The closest non-decreasing sequence: least absolute deviations, the lower

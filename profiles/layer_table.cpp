@@ -94,50 +94,84 @@ std::optional<double> whole_model(const StageRow& row, const LayerKey& key) {
 
 }  // namespace
 
-LayerTable::LayerTable(const std::vector<LayerRow>& layers,
-                       std::vector<StageRow> stages)
+LayerTable::LayerTable(const std::vector<Stored<LayerRow>>& layers,
+                       std::vector<Stored<StageRow>> stages)
     : stages_(std::move(stages)) {
-  // Fewest stages first: they say most about a layer by itself.
-  std::ranges::stable_sort(stages_, {}, &StageRow::pp);
-  std::map<LayerKey, std::vector<Curve::Point>> batches, tokens;
-  for (const LayerRow& row : layers) {
+  // Of a source the fewest stages first: they say most about a layer by
+  // itself.
+  for (auto at = stages_.begin(); at != stages_.end();) {
+    const auto end = std::find_if(at, stages_.end(), [&](const auto& s) {
+      return s.source != at->source;
+    });
+    std::stable_sort(at, end, [](const auto& a, const auto& b) {
+      return a.row.pp < b.row.pp;
+    });
+    at = end;
+  }
+  std::map<LayerKey, PointsBySource> tokens;
+  std::map<LayerKey, std::vector<std::pair<LayerKey, PointsBySource>>> batches;
+  for (const auto& [source, row] : layers) {
     LayerKey shape = shape_of(row.key);
-    batches[shape].push_back({static_cast<double>(row.key.micro_batch),
-                              row.time_s, row.spread, row.scaled});
-    by_batch_[shape].exact.push_back(row.key);
+    LayerKey same = row.key;
+    same.micro_batch = 0;
+    auto& families = batches[shape];
+    auto family = std::ranges::find(families, same,
+                                    [](const auto& f) { return f.first; });
+    if (family == families.end()) {
+      family = families.insert(family, {same, {}});
+    }
+    add_point(family->second, source,
+              {static_cast<double>(row.key.micro_batch), row.time_s, row.spread,
+               row.scaled});
     if (row.key.part != Part::layer) continue;
     shape.seq_len = 0;
-    tokens[shape].push_back(
-        {tokens_of(row.key), row.time_s, row.spread, row.scaled});
+    add_point(tokens[shape], source,
+              {tokens_of(row.key), row.time_s, row.spread, row.scaled});
   }
-  for (auto& [shape, points] : batches) {
-    by_batch_[shape].by_batch = Curve(std::move(points));
+  for (auto& [shape, families] : batches) {
+    for (auto& [key, points] : families) {
+      by_batch_[shape].push_back({key, SourcedCurve(std::move(points))});
+    }
   }
   for (auto& [shape, points] : tokens) {
-    by_tokens_[shape] = Curve(std::move(points));
+    by_tokens_[shape] = SourcedCurve(std::move(points));
   }
 }
 
+/// The very layer first.
+std::vector<const LayerTable::Family*> LayerTable::families_for(
+    const LayerKey& key) const {
+  std::vector<const Family*> families;
+  const auto at = by_batch_.find(shape_of(key));
+  if (at == by_batch_.end()) return families;
+  for (const Family& family : at->second) {
+    if (same_vocab(key, family.key)) families.push_back(&family);
+  }
+  std::ranges::stable_partition(families, [&](const Family* family) {
+    return as_measured(key, family->key);
+  });
+  return families;
+}
+
 std::optional<Cost> LayerTable::from_layers(const LayerKey& key) const {
-  LayerKey shape = shape_of(key);
-  if (const auto at = by_batch_.find(shape); at != by_batch_.end()) {
-    const Family& family = at->second;
-    if (!same_vocab(key, family.exact.front())) return {};
-    const bool same = as_measured(key, family.exact.front());
-    const Curve& curve = family.by_batch;
-    if (const auto found = curve.at(key.micro_batch)) {
-      return Cost{seconds(found->time), found->spread,
-                  found->derived || (found->exact && !same)
-                      ? Provenance::derived
-                  : found->exact ? Provenance::measured
-                                 : Provenance::interpolated};
-    }
-    if (key.micro_batch > curve.back().x) {
-      return Cost{seconds(curve.last_time() * key.micro_batch / curve.back().x),
-                  curve.back().spread, Provenance::derived,
-                  seconds(curve.last_time())};
+  const auto families = families_for(key);
+  const double batch = key.micro_batch;
+  for (const Family* family : families) {
+    const auto found = family->by_batch.at(batch);
+    if (!found) continue;
+    const bool same = as_measured(key, family->key);
+    return Cost{seconds(found->time), found->spread,
+                found->derived || (found->exact && !same) ? Provenance::derived
+                : found->exact                            ? Provenance::measured
+                               : Provenance::interpolated};
+  }
+  for (const Family* family : families) {
+    if (const auto end = family->by_batch.end_below(batch)) {
+      return Cost{seconds(end->time * batch / end->x), end->spread,
+                  Provenance::derived, seconds(end->time)};
     }
   }
+  LayerKey shape = shape_of(key);
   shape.seq_len = 0;
   const auto at = by_tokens_.find(shape);
   if (at == by_tokens_.end()) return {};
@@ -147,8 +181,19 @@ std::optional<Cost> LayerTable::from_layers(const LayerKey& key) const {
               found->derived ? Provenance::derived : Provenance::interpolated};
 }
 
+std::optional<Cost> LayerTable::below_layers(const LayerKey& key) const {
+  const double batch = key.micro_batch;
+  for (const Family* family : families_for(key)) {
+    if (const auto end = family->by_batch.end_above(batch)) {
+      return Cost{seconds(end->time), end->spread, Provenance::derived,
+                  seconds(end->time * batch / end->x)};
+    }
+  }
+  return {};
+}
+
 std::optional<Cost> LayerTable::from_stages(const LayerKey& key) const {
-  for (const StageRow& row : stages_) {
+  for (const auto& [source, row] : stages_) {
     if (!describes(row, key)) continue;
     const auto whole = whole_model(row, key);
     if (!whole) continue;
@@ -174,6 +219,7 @@ std::optional<Cost> LayerTable::find(const LayerKey& key) const {
   if (key.micro_batch < 1 || key.seq_len < 1) return {};
   if (auto found = from_layers(key)) return found;
   if (auto found = from_stages(key)) return found;
+  if (auto found = below_layers(key)) return found;
   if (!key.backward) return {};
   LayerKey forward = key;
   forward.backward = false;

@@ -41,19 +41,19 @@ double along(const OpShape& op) {
   return static_cast<double>(op.dim[axis_of(op.kind)]);
 }
 
-OperatorTable::OperatorTable(const std::vector<OperatorRow>& rows) {
-  std::map<OpShape, std::vector<Curve::Point>> families;
-  for (const OperatorRow& row : rows) {
-    families[family_of(row.op)].push_back(
-        {along(row.op), row.time_s, row.spread, false});
+OperatorTable::OperatorTable(const std::vector<Stored<OperatorRow>>& rows) {
+  std::map<OpShape, PointsBySource> families;
+  for (const auto& [source, row] : rows) {
+    add_point(families[family_of(row.op)], source,
+              {along(row.op), row.time_s, row.spread, false});
   }
   families_.reserve(families.size());
   for (auto& [family, points] : families) {
-    families_.emplace_back(family, Curve(std::move(points)));
+    families_.emplace_back(family, SourcedCurve(std::move(points)));
   }
 }
 
-const Curve* OperatorTable::curve(const OpShape& family) const {
+const SourcedCurve* OperatorTable::curve(const OpShape& family) const {
   const auto at = std::ranges::lower_bound(
       families_, family, {}, [](const auto& entry) { return entry.first; });
   if (at == families_.end() || at->first != family) return nullptr;
@@ -61,7 +61,7 @@ const Curve* OperatorTable::curve(const OpShape& family) const {
 }
 
 std::optional<OperatorFound> OperatorTable::find(const OpShape& op) const {
-  const Curve* found = curve(family_of(op));
+  const SourcedCurve* found = curve(family_of(op));
   if (found == nullptr) return {};
   const auto point = found->at(along(op));
   if (!point) return {};
@@ -70,12 +70,11 @@ std::optional<OperatorFound> OperatorTable::find(const OpShape& op) const {
 
 std::optional<OperatorAnchor> OperatorTable::anchor(const OpShape& op) const {
   const OpShape family = family_of(op);
-  const Curve* found = curve(family);
-  if (found == nullptr || found->empty()) return {};
-  const bool above = along(op) > found->back().x;
-  return OperatorAnchor{
-      member_of(family, above ? found->back().x : found->front().x),
-      above ? found->last_time() : found->first_time()};
+  const SourcedCurve* found = curve(family);
+  if (found == nullptr) return {};
+  const auto end = found->nearest_end(along(op));
+  if (!end) return {};
+  return OperatorAnchor{member_of(family, end->x), end->time};
 }
 
 }  // namespace troupe::profiles

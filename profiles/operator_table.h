@@ -7,6 +7,7 @@
 
 #include "kernels/operator.h"
 #include "profiles/curve.h"
+#include "profiles/database.h"
 #include "profiles/rows.h"
 
 namespace troupe::profiles {
@@ -24,7 +25,7 @@ struct OperatorFound {
   bool exact = false;
 };
 
-/// The end of a curve that an operator lies beyond.
+/// The measured end of a curve nearest to an operator that none covers.
 struct OperatorAnchor {
   kernels::OpShape op;
   double time = 0;
@@ -35,16 +36,16 @@ struct OperatorAnchor {
 class OperatorTable {
  public:
   OperatorTable() = default;
-  /// Where a shape occurs twice, the first row counts.
-  explicit OperatorTable(const std::vector<OperatorRow>& rows);
+  /// The rows of the newest source first; each source has its own curves.
+  explicit OperatorTable(const std::vector<Stored<OperatorRow>>& rows);
 
   std::optional<OperatorFound> find(const kernels::OpShape& op) const;
   std::optional<OperatorAnchor> anchor(const kernels::OpShape& op) const;
 
  private:
-  const Curve* curve(const kernels::OpShape& family) const;
+  const SourcedCurve* curve(const kernels::OpShape& family) const;
 
-  std::vector<std::pair<kernels::OpShape, Curve>> families_;  ///< sorted
+  std::vector<std::pair<kernels::OpShape, SourcedCurve>> families_;  ///< sorted
 };
 
 }  // namespace troupe::profiles

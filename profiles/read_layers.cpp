@@ -228,8 +228,49 @@ struct Sailor {
   std::string device;
 };
 
-void add_sailor(const Sailor& in, int micro_batch, int tp, const Json& layers,
-                const std::string& where) {
+struct SailorRow {
+  LayerRow row;
+  std::string place;
+};
+
+/// A row this much slower than one of a larger micro-batch holds the warm-up
+/// of its program: its first steps were measured with it. Times are whole
+/// microseconds: a few of them say nothing.
+constexpr double kWarmUp = 1.25;
+constexpr double kWarmUpSeconds = 1e-5;
+
+void add_without_warm_ups(const std::vector<SailorRow>& rows, Gather& gather) {
+  const auto family = [](LayerKey key) {
+    key.micro_batch = 0;
+    return key;
+  };
+  std::map<LayerKey, std::vector<const LayerRow*>> families;
+  for (const SailorRow& r : rows) {
+    families[family(r.row.key)].push_back(&r.row);
+  }
+  for (const SailorRow& r : rows) {
+    const LayerRow* faster = nullptr;
+    for (const LayerRow* other : families[family(r.row.key)]) {
+      if (other->key.micro_batch > r.row.key.micro_batch && other->time_s > 0 &&
+          r.row.time_s > kWarmUp * other->time_s &&
+          r.row.time_s > other->time_s + kWarmUpSeconds) {
+        faster = other;
+      }
+    }
+    if (faster == nullptr) {
+      gather.add(r.row, r.place);
+      continue;
+    }
+    gather.reject(
+        r.place,
+        fmt::format("{:g} s are longer than the {:g} s of "
+                    "micro-batch {}: its warm-up was measured",
+                    r.row.time_s, faster->time_s, faster->key.micro_batch));
+  }
+}
+
+void read_sailor(const Sailor& in, int micro_batch, int tp, const Json& layers,
+                 const std::string& where, std::vector<SailorRow>& rows) {
   if (!layers.is_object() || layers.size() < 3) {
     return in.gather.reject(where, "expected an object of 3 layers or more");
   }
@@ -248,10 +289,10 @@ void add_sailor(const Sailor& in, int micro_batch, int tp, const Json& layers,
                  .key = profiled_key(in.shape, part, tp, micro_batch,
                                      kernels::DType::fp32),
                  .time_s = (*at)[0].get<double>()};
-    in.gather.add(row, place);
+    rows.push_back({row, place});
     row.key.backward = true;
     row.time_s = (*at)[1].get<double>();
-    in.gather.add(row, place);
+    rows.push_back({row, place});
   }
 }
 
@@ -325,6 +366,7 @@ Result<void> read_sailor_layers(const Json& json, const Foreign& file,
   source.note = "fp32, forward and backward; all layers repeat one";
   gather.begin(std::move(source));
   const Sailor in{file, gather, *shape, std::move(device)};
+  std::vector<SailorRow> rows;
   for (const auto& [batch, degrees] : json.items()) {
     for (const auto& [degree, layers] : degrees.items()) {
       int micro_batch = 0, tp = 0;
@@ -334,9 +376,10 @@ Result<void> read_sailor_layers(const Json& json, const Foreign& file,
         gather.reject(where, "expected numbers for micro-batch and tp");
         continue;
       }
-      add_sailor(in, micro_batch, tp, layers, where);
+      read_sailor(in, micro_batch, tp, layers, where, rows);
     }
   }
+  add_without_warm_ups(rows, gather);
   return {};
 }
 

@@ -81,6 +81,68 @@ TEST(CostModel, TheNewestSourceIsTaken) {
             seconds(2e-5));
 }
 
+// A shape that the shipped rows have too, ten times as slow and newer: it is
+// the price, as measured; the sizes between stay the shipped source's.
+TEST(CostModel, OneOwnRowIsThePriceAmongShippedOnes) {
+  Database db = empty_database();
+  value_of(ingest_shipped(db));
+  const clusters::DeviceKind h100 = kind("h100-sxm");
+  const auto before = model_of(db, h100);
+  OpShape op = gemm(2048, 4096, 11008);
+  op.dtype = DType::fp16;
+  const Cost old = before->operator_cost(op, h100);
+  std::vector<Section> mine = {section("mine", "2026-11-22")};
+  mine[0].operators = {
+      {.device = "h100-sxm", .op = op, .time_s = 10 * to_seconds(old.time)}};
+  mine[0].collectives = {{.device = "h100-sxm",
+                          .ranks = 8,
+                          .per_node = 8,
+                          .bytes = 1 << 24,
+                          .time_s = 4e-3}};
+  value_of(db.store(mine));
+  const auto after = model_of(db, h100);
+  EXPECT_EQ(after->operator_cost(op, h100).time,
+            seconds(10 * to_seconds(old.time)));
+  EXPECT_EQ(after->operator_cost(op, h100).provenance, Provenance::measured);
+  const auto reduce = [&](const CostModel& model, std::int64_t bytes) {
+    return model
+        .collective_cost(clusters::Collective::all_reduce, 8, 8, Bytes{bytes},
+                         h100)
+        .value();
+  };
+  EXPECT_EQ(reduce(*after, 1 << 24).time, seconds(4e-3));
+  EXPECT_EQ(reduce(*after, 1 << 24).provenance, Provenance::measured);
+  for (const int aside : {-1000, 1000}) {
+    op.dim[1] = 2048 + aside;
+    EXPECT_EQ(after->operator_cost(op, h100).time,
+              before->operator_cost(op, h100).time);
+    EXPECT_EQ(reduce(*after, (1 << 24) + aside).time,
+              reduce(*before, (1 << 24) + aside).time);
+  }
+}
+
+// What another kind of the board measured is no measurement of this kind.
+TEST(CostModel, AnotherKindsCollectiveIsNotCalledMeasured) {
+  Database db = empty_database();
+  std::vector<Section> sections = {section("s")};
+  sections[0].collectives = {{.device = "a100-sxm-40",
+                              .ranks = 8,
+                              .per_node = 8,
+                              .bytes = 1 << 20,
+                              .time_s = 1e-4}};
+  value_of(db.store(sections));
+  for (const char* name : {"a100-sxm-40", "a100-sxm-80"}) {
+    const auto cost = model_of(db, kind(name))
+                          ->collective_cost(clusters::Collective::all_reduce, 8,
+                                            8, Bytes{1 << 20}, kind(name));
+    ASSERT_TRUE(cost);
+    EXPECT_EQ(cost->time, seconds(1e-4));
+    EXPECT_EQ(cost->provenance, std::string_view(name) == "a100-sxm-40"
+                                    ? Provenance::measured
+                                    : Provenance::interpolated);
+  }
+}
+
 TEST(CostModel, AnEmptyDatabaseStillAnswers) {
   const Database db = empty_database();
   const clusters::DeviceKind v100 = kind("v100-sxm-16");

@@ -21,17 +21,42 @@ TEST(Isotonic, PoolsViolatorsToTheirMedian) {
   EXPECT_TRUE(isotonic({}).empty());
 }
 
-TEST(Curve, GivesMeasuredPointsAsTheyAreWhereTheyRise) {
+TEST(Curve, GivesMeasuredPointsAsTheyAre) {
   const Curve curve({{1, 3, 0.1, false}, {2, 1, 0, false}, {4, 5, 0, true}});
   const auto at = curve.at(1);
   ASSERT_TRUE(at);
-  EXPECT_FALSE(at->exact);
-  EXPECT_EQ(at->time, 1);
+  EXPECT_TRUE(at->exact);
+  EXPECT_EQ(at->time, 3);
   EXPECT_EQ(at->spread, 0.1);
-  EXPECT_EQ(curve.points().front().time, 3);
-  EXPECT_TRUE(curve.at(2)->exact);
-  EXPECT_TRUE(curve.at(4)->exact);
+  // Between them the slow first run is repaired: 3 and 1 pool to 1.
+  EXPECT_EQ(curve.at(1.5)->time, 1);
+  EXPECT_FALSE(curve.at(1.5)->exact);
+  EXPECT_EQ(curve.first().time, 1);
+  EXPECT_EQ(curve.front().time, 3);
   EXPECT_TRUE(curve.at(4)->derived);
+}
+
+// Source 7 is the newer one; it covers 2..8, source 3 covers 1..64.
+TEST(SourcedCurve, NeverMixesItsSources) {
+  PointsBySource points;
+  for (const double x : {2.0, 8.0}) add_point(points, 7, {x, 100 * x});
+  for (const double x : {1.0, 4.0, 64.0}) add_point(points, 3, {x, x});
+  const SourcedCurve curve(points);
+  EXPECT_EQ(curve.at(2)->time, 200);
+  EXPECT_TRUE(curve.at(2)->exact);
+  EXPECT_EQ(curve.at(3)->time, 300) << "the newest that covers it";
+  EXPECT_EQ(curve.at(4)->time, 4) << "measured goes before between";
+  EXPECT_TRUE(curve.at(4)->exact);
+  EXPECT_EQ(curve.at(16)->time, 16) << "not 800: another source's";
+  EXPECT_FALSE(curve.at(65));
+  EXPECT_EQ(curve.nearest_end(128)->x, 64);
+  EXPECT_EQ(curve.nearest_end(0.5)->x, 1);
+  EXPECT_EQ(curve.end_below(128)->x, 64);
+  EXPECT_FALSE(curve.end_below(8));
+  EXPECT_EQ(curve.end_above(1)->x, 2);
+  EXPECT_FALSE(curve.end_above(2));
+  EXPECT_FALSE(SourcedCurve().at(1));
+  EXPECT_FALSE(SourcedCurve().nearest_end(1));
 }
 
 // Half way between (2, 10) and (4, 30) lies 20; by logarithm, half way

@@ -26,9 +26,9 @@ LayerKey bert(int micro_batch, bool backward = false) {
 
 LayerTable bert_table() {
   return LayerTable(
-      {{.device = "t4", .key = bert(1), .time_s = 1e-3},
-       {.device = "t4", .key = bert(4), .time_s = 4e-3},
-       {.device = "t4", .key = bert(8), .scaled = true, .time_s = 6e-3}},
+      {{1, {.device = "t4", .key = bert(1), .time_s = 1e-3}},
+       {1, {.device = "t4", .key = bert(4), .time_s = 4e-3}},
+       {1, {.device = "t4", .key = bert(8), .scaled = true, .time_s = 6e-3}}},
       {});
 }
 
@@ -50,6 +50,43 @@ TEST(LayerTable, MeasuredThenInterpolatedThenProportional) {
   EXPECT_EQ(exact->least, Time{});
 }
 
+// Below the least micro-batch: at most its time, at least the share.
+TEST(LayerTable, FewerSequencesShrinkAtMostInProportion) {
+  const LayerTable table(
+      {{1, {.device = "t4", .key = bert(4), .time_s = 4e-3}}}, {});
+  const auto found = table.find(bert(1));
+  ASSERT_TRUE(found);
+  EXPECT_EQ(found->time, seconds(4e-3));
+  EXPECT_EQ(found->least, seconds(1e-3));
+  EXPECT_EQ(found->provenance, Provenance::derived);
+}
+
+TEST(LayerTable, TheNewestSourceIsNotMixedWithOlderOnes) {
+  const LayerTable table(
+      {{9, {.device = "t4", .key = bert(4), .time_s = 9e-3}},
+       {1, {.device = "t4", .key = bert(1), .time_s = 1e-3}},
+       {1, {.device = "t4", .key = bert(4), .time_s = 4e-3}},
+       {1, {.device = "t4", .key = bert(8), .time_s = 8e-3}}},
+      {});
+  EXPECT_EQ(table.find(bert(4))->time, seconds(9e-3));
+  EXPECT_EQ(table.find(bert(4))->provenance, Provenance::measured);
+  EXPECT_EQ(table.find(bert(2))->time, seconds(2e-3));
+  EXPECT_EQ(table.find(bert(8))->time, seconds(8e-3));
+}
+
+// Vocabularies apart are other heads, whichever was measured later.
+TEST(LayerTable, AnotherVocabularyHidesNoHead) {
+  LayerKey small{
+      .part = Part::head, .hidden = 1024, .vocab = 30522, .seq_len = 512};
+  LayerKey large = small;
+  large.vocab = 128256;
+  const LayerTable table({{9, {.device = "t4", .key = large, .time_s = 4e-3}},
+                          {1, {.device = "t4", .key = small, .time_s = 1e-3}}},
+                         {});
+  EXPECT_EQ(table.find(small)->time, seconds(1e-3));
+  EXPECT_EQ(table.find(large)->time, seconds(4e-3));
+}
+
 TEST(LayerTable, BackwardIsTwiceTheForwardUnlessMeasured) {
   const auto derived = bert_table().find(bert(4, true));
   ASSERT_TRUE(derived);
@@ -57,8 +94,8 @@ TEST(LayerTable, BackwardIsTwiceTheForwardUnlessMeasured) {
   EXPECT_EQ(derived->least, seconds(4e-3));
   EXPECT_EQ(derived->provenance, Provenance::derived);
   const LayerTable both(
-      {{.device = "t4", .key = bert(1), .time_s = 1e-3},
-       {.device = "t4", .key = bert(1, true), .time_s = 1.7e-3}},
+      {{1, {.device = "t4", .key = bert(1), .time_s = 1e-3}},
+       {1, {.device = "t4", .key = bert(1, true), .time_s = 1.7e-3}}},
       {});
   EXPECT_EQ(both.find(bert(1, true))->time, seconds(1.7e-3));
   EXPECT_EQ(both.find(bert(1, true))->provenance, Provenance::measured);
@@ -178,7 +215,7 @@ TEST(LayerTable, PackedSequencesPayTheConstantOnce) {
                      .c = 0.08,
                      .min_seq = 128,
                      .max_seq = 4096};
-  const LayerTable table({}, {row});
+  const LayerTable table({}, {{1, row}});
   LayerKey key{.hidden = 64,
                .heads = 4,
                .kv_heads = 4,
@@ -210,7 +247,7 @@ RC_GTEST_PROP(LayerTableProperty, StagesRiseWithLengthAndBatch, ()) {
   row.b = *coefficient;
   row.c = *coefficient;
   row.max_seq = 8192;
-  const LayerTable table({}, {row});
+  const LayerTable table({}, {{1, row}});
   LayerKey key{.hidden = 64,
                .heads = 4,
                .kv_heads = 4,
