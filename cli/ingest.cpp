@@ -1,17 +1,15 @@
 // troupe ingest: measurements into the profile database.
-// troupe profiles: what the database holds.
 #include "profiles/ingest.h"
 
 #include <fmt/format.h>
 
 #include <memory>
 
-#include "base/file.h"
+#include "base/text.h"
 #include "cli/command.h"
-#include "cli/options.h"
+#include "cli/profile_database.h"
 #include "cli/say.h"
 #include "profiles/database.h"
-#include "profiles/export.h"
 
 namespace troupe::cli {
 namespace {
@@ -23,24 +21,75 @@ struct IngestOptions {
   bool shipped = false, json = false;
 };
 
-struct ProfilesOptions {
-  std::string profiles, output;
-  profiles::Filter filter;
-  bool json = false;
-};
-
-Result<profiles::Database> open_database(const std::string& given) {
-  return profiles::open_or_create(given.empty() ? home_root() / "profiles.db"
-                                                : std::filesystem::path(given));
+Result<profiles::IngestOptions> how_to_read(const IngestOptions& o) {
+  profiles::IngestOptions how;
+  how.device = o.device;
+  how.source = o.source;
+  how.ranks = o.ranks;
+  how.per_node = o.per_node;
+  if (o.format.empty()) return how;
+  const auto format = profiles::parse_format(o.format);
+  if (!format) {
+    return fail(
+        Fault::input,
+        fmt::format("--format {}: not a known format{}; known: {}", o.format,
+                    did_you_mean(o.format, profiles::format_names()),
+                    join(profiles::format_names())));
+  }
+  how.format = *format;
+  return how;
 }
 
-void add_report(const profiles::IngestReport& report,
-                profiles::IngestReport& sum) {
-  sum.inserted += report.inserted;
-  sum.unchanged += report.unchanged;
-  sum.rejected += report.rejected;
-  sum.rejections.insert(sum.rejections.end(), report.rejections.begin(),
-                        report.rejections.end());
+std::string summary(const profiles::IngestReport& report) {
+  return fmt::format("{} inserted, {} unchanged, {} rejected{}{}",
+                     report.inserted, report.unchanged, report.rejected,
+                     report.note.empty() ? "" : "; ", report.note);
+}
+
+Json to_json(const profiles::IngestReport& report) {
+  return {{"inserted", report.inserted},
+          {"unchanged", report.unchanged},
+          {"rejected", report.rejected},
+          {"rejections", report.rejections}};
+}
+
+profiles::IngestReport sum_of(const std::vector<profiles::FileReport>& files) {
+  profiles::IngestReport sum;
+  for (const auto& [file, report, error] : files) {
+    sum.inserted += report.inserted;
+    sum.unchanged += report.unchanged;
+    sum.rejected += report.rejected;
+    sum.rejections.insert(sum.rejections.end(), report.rejections.begin(),
+                          report.rejections.end());
+  }
+  return sum;
+}
+
+void print_json(const std::vector<profiles::FileReport>& files,
+                const std::string& database) {
+  Json out = to_json(sum_of(files));
+  out["profiles"] = database;
+  Json& list = out["files"] = Json::array();
+  for (const profiles::FileReport& one : files) {
+    Json entry = to_json(one.report);
+    entry["file"] = one.file;
+    entry["error"] = one.error ? Json(one.error->message) : Json(nullptr);
+    entry["note"] = one.report.note;
+    list.push_back(std::move(entry));
+  }
+  say("{}\n", to_text(out));
+}
+
+void print_table(const std::vector<profiles::FileReport>& files,
+                 const std::string& database) {
+  for (const profiles::FileReport& one : files) {
+    if (one.error) {
+      say("{}: failed\n", one.file);
+    } else if (files.size() > 1 || !one.report.note.empty()) {
+      say("{}: {}\n", one.file, summary(one.report));
+    }
+  }
+  say("{}: {}\n", database, summary(sum_of(files)));
 }
 
 Result<int> ingest(const IngestOptions& o) {
@@ -49,124 +98,31 @@ Result<int> ingest(const IngestOptions& o) {
                 "nothing to ingest: name files, or give "
                 "--shipped for the shipped measurements");
   }
-  profiles::IngestOptions how;
-  how.device = o.device;
-  how.source = o.source;
-  how.ranks = o.ranks;
-  how.per_node = o.per_node;
-  if (!o.format.empty()) {
-    const auto format = profiles::parse_format(o.format);
-    if (!format) {
-      return fail(Fault::input,
-                  fmt::format("--format {}: not a known format", o.format));
-    }
-    how.format = *format;
-  }
-  TRY(profiles::Database db, open_database(o.profiles));
-  profiles::IngestReport sum;
+  TRY(const profiles::IngestOptions how, how_to_read(o));
+  TRY(profiles::Database db, profiles_to_write(o.profiles));
+  std::vector<profiles::FileReport> files;
   if (o.shipped) {
-    TRY(const auto report, profiles::ingest_shipped(db));
-    add_report(report, sum);
+    TRY(auto report, profiles::ingest_shipped(db));
+    files.push_back({"--shipped", std::move(report), {}});
   }
-  for (const std::string& file : o.files) {
-    TRY(const auto report, profiles::ingest(db, file, how));
-    add_report(report, sum);
-  }
-  if (o.json) {
-    const Json out{{"inserted", sum.inserted},
-                   {"unchanged", sum.unchanged},
-                   {"rejected", sum.rejected},
-                   {"rejections", sum.rejections},
-                   {"profiles", db.path()}};
-    say("{}\n", to_text(out));
-    return 0;
-  }
-  for (const std::string& r : sum.rejections) {
-    fmt::print(stderr, "rejected {}\n", r);
-  }
-  say("{}: {} inserted, {} unchanged, {} rejected\n", db.path(), sum.inserted,
-      sum.unchanged, sum.rejected);
-  return 0;
-}
-
-/// A database to read: it must be there.
-Result<profiles::Database> open_existing(const std::string& given) {
-  const std::filesystem::path path = given.empty()
-                                         ? home_root() / "profiles.db"
-                                         : std::filesystem::path(given);
-  std::error_code ignored;
-  if (!std::filesystem::exists(path, ignored)) {
-    return fail(
-        Fault::input,
-        fmt::format("no profile database {}; make it with: troupe "
-                    "ingest --shipped{}{}",
-                    path.string(), given.empty() ? "" : " --profiles ", given));
-  }
-  return profiles::open_or_create(path);
-}
-
-Result<int> list(const ProfilesOptions& o) {
-  TRY(const profiles::Database db, open_existing(o.profiles));
-  TRY(const Json sources, profiles::list_sources(db));
-  if (o.json) {
-    say("{}\n", to_text(sources));
-    return 0;
-  }
-  say("{}\n", db.path());
-  for (const Json& source : sources["sources"]) {
-    say("{}\n", source.value("source", ""));
-    const Json rows = source.value("rows", Json::object());
-    for (const auto& [table, devices] : rows.items()) {
-      for (const auto& [device, count] : devices.items()) {
-        say("  {:<12} {:<16} {:>7} rows\n", table, device,
-            count.get<std::int64_t>());
-      }
+  const std::vector<std::filesystem::path> paths(o.files.begin(),
+                                                 o.files.end());
+  TRY(auto read, profiles::ingest_files(db, paths, how));
+  files.insert(files.end(), read.begin(), read.end());
+  int code = 0;
+  for (const profiles::FileReport& one : files) {
+    if (one.failed()) code = 1;
+    if (one.error) fmt::print(stderr, "troupe: {}\n", one.error->message);
+    for (const std::string& r : one.report.rejections) {
+      if (!o.json) fmt::print(stderr, "rejected {}\n", r);
     }
   }
-  return 0;
-}
-
-Result<int> show(const ProfilesOptions& o) {
-  TRY(const profiles::Database db, open_existing(o.profiles));
   if (o.json) {
-    TRY(const Json rows, profiles::show(db, o.filter));
-    say("{}\n", to_text(rows));
-    return 0;
-  }
-  TRY(const std::string csv, profiles::export_csv(db, o.filter));
-  say("{}", csv);
-  return 0;
-}
-
-Result<int> export_rows(const ProfilesOptions& o) {
-  TRY_DO(check_output(o.output));
-  TRY(const profiles::Database db, open_existing(o.profiles));
-  std::string text;
-  if (o.json) {
-    TRY(const Json rows, profiles::show(db, o.filter));
-    text = to_text(rows) + "\n";
+    print_json(files, db.path());
   } else {
-    TRY(text, profiles::export_csv(db, o.filter));
+    print_table(files, db.path());
   }
-  if (o.output.empty()) {
-    say("{}", text);
-    return 0;
-  }
-  TRY_DO(write_file(o.output, text));
-  return 0;
-}
-
-CLI::App* add_profiles_command(CLI::App& parent, const std::string& name,
-                               const std::string& help,
-                               const std::shared_ptr<ProfilesOptions>& o) {
-  CLI::App* command = parent.add_subcommand(name, help);
-  command->add_option("--profiles", o->profiles, "profile database");
-  command->add_option("--source", o->filter.source, "only this source");
-  command->add_option("--device", o->filter.device, "only this device kind");
-  command->add_option("--table", o->filter.table,
-                      "operators, layers, stages, collectives or copies");
-  command->add_flag("--json", o->json, "print one JSON object");
-  return command;
+  return code;
 }
 
 }  // namespace
@@ -178,7 +134,9 @@ void add_ingest(Commands& commands) {
   command->add_option("files", o->files,
                       "files, formats told apart by content");
   command->add_flag("--shipped", o->shipped, "the shipped measurements");
-  command->add_option("--format", o->format, "the format, if not by content");
+  command->add_option(
+      "--format", o->format,
+      "the format, if not by content: " + join(profiles::format_names()));
   command->add_option("--device", o->device,
                       "device kind, where the file does not say");
   command->add_option("--source", o->source, "name of the source");
@@ -194,23 +152,6 @@ void add_ingest(Commands& commands) {
   command->add_option("--profiles", o->profiles, "profile database");
   command->add_flag("--json", o->json, "print one JSON object");
   commands.run(command, [o] { return ingest(*o); });
-}
-
-void add_profiles(Commands& commands) {
-  CLI::App* parent =
-      commands.add("profiles", "list, show or export the profile database");
-  parent->require_subcommand(1);
-  auto o = std::make_shared<ProfilesOptions>();
-  commands.run(add_profiles_command(*parent, "list", "sources and counts", o),
-               [o] { return list(*o); });
-  auto s = std::make_shared<ProfilesOptions>();
-  commands.run(add_profiles_command(*parent, "show", "the rows", s),
-               [s] { return show(*s); });
-  auto e = std::make_shared<ProfilesOptions>();
-  CLI::App* command = add_profiles_command(
-      *parent, "export", "rows for ingest, as CSV or --json", e);
-  command->add_option("-o,--output", e->output, "file (standard output)");
-  commands.run(command, [e] { return export_rows(*e); });
 }
 
 }  // namespace troupe::cli

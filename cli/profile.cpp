@@ -10,6 +10,7 @@
 #include "base/file.h"
 #include "base/progress.h"
 #include "cli/command.h"
+#include "cli/profile_database.h"
 #include "cli/say.h"
 #include "measure/report.h"
 #include "models/read.h"
@@ -126,10 +127,7 @@ Result<int> run(const ProfileOptions& o) {
   TRY(const auto machine, measure::open_machine(o.device));
   TRY(const Links links, links_of(o));
   options.links = links.machine.get();
-  TRY(profiles::Database db,
-      profiles::open_or_create(o.profiles.empty()
-                                   ? home_root() / "profiles.db"
-                                   : std::filesystem::path(o.profiles)));
+  TRY(profiles::Database db, profiles_to_write(o.profiles));
   catch_interrupts();
   measure::ProfileReport report;
   {

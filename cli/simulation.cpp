@@ -2,16 +2,17 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <chrono>
 
 #include "base/file.h"
 #include "base/json.h"
 #include "base/progress.h"
 #include "base/text.h"
+#include "cli/profile_database.h"
 #include "cli/write_trace.h"
 #include "profiles/cost_model.h"
 #include "profiles/database.h"
-#include "profiles/ingest.h"
 #include "schedule/file.h"
 #include "schedule/lower.h"
 #include "sim/engine.h"
@@ -30,31 +31,35 @@ double seconds_since(std::chrono::steady_clock::time_point start) {
       .count();
 }
 
+/// Where a database says nothing of any device of the cluster, all costs are
+/// estimates.
+Result<void> warn_unmeasured(const profiles::Database& db,
+                             const clusters::Cluster& cluster) {
+  TRY(const std::vector<profiles::RowCount> counts, db.counts());
+  std::vector<std::string> names;
+  for (const clusters::DeviceKind& kind : cluster.kinds) {
+    if (std::ranges::find(counts, kind.name, &profiles::RowCount::device) !=
+        counts.end()) {
+      return {};
+    }
+    names.push_back(kind.name);
+  }
+  fmt::print(stderr,
+             "warning: {} has no row of {}: all costs are computed from "
+             "peaks{}\n",
+             db.path(), join(names),
+             counts.empty() ? "; it is empty, add the shipped measurements "
+                              "with: troupe ingest --shipped"
+                            : " and the efficiencies of other devices");
+  return {};
+}
+
 }  // namespace
 
 Result<std::unique_ptr<profiles::CostModel>> load_costs(
     const std::string& database, const clusters::Cluster& cluster) {
-  const std::filesystem::path path = database.empty()
-                                         ? home_root() / "profiles.db"
-                                         : std::filesystem::path(database);
-  std::error_code ignored;
-  const bool fresh = !std::filesystem::exists(path, ignored);
-  if (fresh && !database.empty()) {
-    return fail(Fault::input,
-                fmt::format("no profile database {}; make it with: troupe "
-                            "ingest --shipped --profiles {}",
-                            database, database));
-  }
-  TRY(profiles::Database db, profiles::open_or_create(path));
-  TRY(const auto sources, db.sources());
-  if (sources.empty()) {
-    fmt::print(stderr,
-               "making the profile database {} from the shipped "
-               "measurements\n",
-               path.string());
-    TRY(const profiles::IngestReport report, profiles::ingest_shipped(db));
-    fmt::print(stderr, "{}\n", counted(report.inserted, "row"));
-  }
+  TRY(const profiles::Database db, profiles_to_read(database));
+  TRY_DO(warn_unmeasured(db, cluster));
   return profiles::load_cost_model(db, cluster.kinds);
 }
 

@@ -9,76 +9,20 @@
 #include <cstring>
 #include <fstream>
 #include <map>
+#include <optional>
 #include <thread>
 
 #include "base/progress.h"
 #include "profiles/devices.h"
+#include "profiles/row_text.h"
 #include "profiles/sql.h"
+#include "profiles/sql_rows.h"
 
 namespace troupe::profiles {
 namespace {
 
 constexpr std::size_t kMostShownConflicts = 20;
 constexpr int kBusyMilliseconds = 5000;
-
-template <typename Row>
-constexpr const sql::Table& table_of() {
-  if constexpr (std::same_as<Row, OperatorRow>) return sql::kOperators;
-  if constexpr (std::same_as<Row, LayerRow>) return sql::kLayers;
-  if constexpr (std::same_as<Row, StageRow>) return sql::kStages;
-  if constexpr (std::same_as<Row, CollectiveRow>) return sql::kCollectives;
-  if constexpr (std::same_as<Row, CopyRow>) return sql::kCopies;
-}
-
-std::string text_of(std::string_view sql) { return std::string(sql); }
-
-void bind_value(SQLite::Statement& s, int i, const std::string& v) {
-  s.bind(i, v);
-}
-void bind_value(SQLite::Statement& s, int i, int v) { s.bind(i, v); }
-void bind_value(SQLite::Statement& s, int i, bool v) { s.bind(i, v ? 1 : 0); }
-void bind_value(SQLite::Statement& s, int i, std::int64_t v) { s.bind(i, v); }
-void bind_value(SQLite::Statement& s, int i, double v) { s.bind(i, v); }
-template <typename T>
-void bind_value(SQLite::Statement& s, int i, const T& v) {
-  s.bind(i, to_text(v));
-}
-
-bool read_value(const SQLite::Column& c, std::string& v) {
-  v.assign(c.getText(), static_cast<std::size_t>(c.getBytes()));
-  return true;
-}
-bool read_value(const SQLite::Column& c, int& v) {
-  v = c.getInt();
-  return true;
-}
-bool read_value(const SQLite::Column& c, bool& v) {
-  v = c.getInt() != 0;
-  return true;
-}
-bool read_value(const SQLite::Column& c, std::int64_t& v) {
-  v = c.getInt64();
-  return true;
-}
-bool read_value(const SQLite::Column& c, double& v) {
-  v = c.getDouble();
-  return true;
-}
-template <typename T>
-bool read_value(const SQLite::Column& c, T& v) {
-  const char* text = c.getText();
-  return from_text(std::string_view(text), v);
-}
-
-template <typename Row>
-void bind_row(SQLite::Statement& s, std::int64_t source, const Row& row) {
-  s.reset();
-  s.bind(1, source);
-  int i = 2;
-  fields(row, [&](std::string_view, const auto& value, Need) {
-    bind_value(s, i++, value);
-  });
-}
 
 Error io_error(const std::string& path, const SQLite::Exception& e) {
   std::string message = fmt::format("{}: {}", path, e.what());
@@ -205,6 +149,29 @@ struct Database::Impl {
     return find.getColumn(0).getInt64();
   }
 
+  /// A source of several files names them all, each with its hash, and has
+  /// the newest date.
+  void refresh_source(std::int64_t id, const Source& source) {
+    SQLite::Statement stored(db, text_of(sql::kFilesOfSource));
+    stored.bind(1, id);
+    stored.executeStep();
+    std::string file = stored.getColumn(0).getString();
+    std::string hash = stored.getColumn(1).getString();
+    const std::string date =
+        std::max(stored.getColumn(2).getString(), source.date);
+    if (hash.find(source.file_hash) == std::string::npos) {
+      const char* comma = file.empty() ? "" : "; ";
+      file += comma + source.file;
+      hash += comma + source.file_hash;
+    }
+    SQLite::Statement refresh(db, text_of(sql::kRefreshSource));
+    refresh.bind(1, file);
+    refresh.bind(2, hash);
+    refresh.bind(3, date);
+    refresh.bind(4, id);
+    refresh.exec();
+  }
+
   /// False when interrupted.
   template <typename Row>
   bool add_rows(std::int64_t source, const Section& section,
@@ -226,23 +193,44 @@ struct Database::Impl {
       }
       ++written.conflicts;
       if (written.first_conflicts.size() < kMostShownConflicts) {
-        written.first_conflicts.push_back(fmt::format(
-            "{}: {}: source '{}' already holds other values for this key; "
-            "give the new measurement another source name",
-            section.source.file, describe(rows[i]), section.source.name));
+        written.first_conflicts.push_back(
+            conflict(source, section.source, rows[i]));
       }
     }
     return true;
   }
 
   template <typename Row>
-  static std::string describe(const Row& row) {
-    std::string text(kTable<Row>);
-    fields(row, [&](std::string_view name, const auto& value, Need) {
-      if (name == "time_s") return;
-      if (text.size() < 120) text += ' ' + to_text(value);
-    });
-    return text;
+  std::string conflict(std::int64_t id, const Source& source, const Row& row) {
+    SQLite::Statement files(db, text_of(sql::kFilesOfSource));
+    files.bind(1, id);
+    files.executeStep();
+    const std::string stored_in = files.getColumn(0).getString();
+    const auto stored = stored_twin(id, row);
+    return fmt::format(
+        "{}: {}: {} here, but source '{}' holds {}{}; give the new "
+        "measurement another source name",
+        source.file, key_text(row), value_text(row), source.name,
+        stored ? value_text(*stored) : "another",
+        stored_in.empty() ? "" : " from " + stored_in);
+  }
+
+  /// The stored row with the key of `row`.
+  template <typename Row>
+  std::optional<Row> stored_twin(std::int64_t id, const Row& row) {
+    SQLite::Statement query(db, text_of(table_of<Row>().select) +
+                                    text_of(sql::kWhereSourceAndDevice));
+    query.bind(1, id);
+    query.bind(2, row.device);
+    while (query.executeStep()) {
+      Row stored;
+      int i = 1;
+      fields(stored, [&](std::string_view, auto& value, Need) {
+        read_value(query.getColumn(i++), value);
+      });
+      if (key_text(stored) == key_text(row)) return stored;
+    }
+    return {};
   }
 };
 
@@ -309,11 +297,7 @@ Result<Written> Database::store(const std::vector<Section>& sections) {
       drop.bind(1, source);
       drop.exec();
       if (written.inserted == before) continue;
-      SQLite::Statement refresh(impl_->db, text_of(sql::kRefreshSource));
-      refresh.bind(1, section.source.file_hash);
-      refresh.bind(2, section.source.date);
-      refresh.bind(3, source);
-      refresh.exec();
+      impl_->refresh_source(source, section.source);
     }
     whole.commit();
     return written;

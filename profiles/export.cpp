@@ -89,18 +89,30 @@ Result<std::vector<Section>> sections_of(const Database& database,
 
 }  // namespace
 
-Result<Json> list_sources(const Database& database) {
+Result<Json> list_sources(const Database& database, const Filter& filter) {
   TRY(const std::vector<StoredSource> sources, database.sources());
+  TRY(const std::vector<DeviceName> devices, database.devices());
+  TRY_DO(check_filter(filter, sources, devices));
   TRY(const std::vector<RowCount> counts, database.counts());
+  const auto passes = [](const std::string& wanted, const std::string& name) {
+    return wanted.empty() || wanted == name;
+  };
   Json list = Json::array();
   for (const StoredSource& s : sources) {
+    if (!passes(filter.source, s.source.name)) continue;
     Json entry = Json::object();
     fields(s.source, [&](std::string_view name, const std::string& value,
                          Need) { entry[std::string(name)] = value; });
     entry["rows"] = Json::object();
     for (const RowCount& c : counts) {
-      if (c.source == s.id) entry["rows"][c.table][c.device] = c.rows;
+      if (c.source != s.id || !passes(filter.device, c.device) ||
+          !passes(filter.table, c.table)) {
+        continue;
+      }
+      entry["rows"][c.table][c.device] = c.rows;
     }
+    const bool narrowed = !filter.device.empty() || !filter.table.empty();
+    if (narrowed && entry["rows"].empty()) continue;
     list.push_back(std::move(entry));
   }
   return Json{{"database", database.path()}, {"sources", std::move(list)}};

@@ -16,8 +16,11 @@ struct Filter {
   std::string table = {};  ///< operators, layers, stages, collectives, copies
 };
 
-/// {"database", "sources": [{..., "rows": {table: {device: count}}}]}.
-Result<Json> list_sources(const Database& database);
+/// {"database", "sources": [{..., "rows": {table: {device: count}}}]}; with a
+/// filter only what passes it.
+///
+/// Errors: input for a table, source or device the database does not hold.
+Result<Json> list_sources(const Database& database, const Filter& filter = {});
 
 /// The rows that pass, by source, in the own JSON format.
 ///

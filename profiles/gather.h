@@ -51,6 +51,8 @@ class Gather {
   std::vector<Section> sections;
   int rejected = 0;
   std::vector<std::string> first;
+  std::string file_hash;  ///< of the file read last
+  std::string note;       ///< what there is to say of the file as a whole
 
  private:
   std::string unknown(const std::string& device) const;

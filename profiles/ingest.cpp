@@ -3,206 +3,14 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <array>
 
 #include "base/file.h"
-#include "base/text.h"
 #include "clusters/kinds.h"
-#include "profiles/described.h"
-#include "profiles/detect.h"
-#include "profiles/devices.h"
-#include "profiles/gunzip.h"
-#include "profiles/kineto_events.h"
-#include "profiles/own_format.h"
-#include "profiles/readers.h"
+#include "profiles/any_format.h"
+#include "profiles/dates.h"
 
 namespace troupe::profiles {
 namespace {
-
-constexpr std::pair<Format, std::string_view> kFormats[] = {
-    {Format::automatic, "auto"},
-    {Format::own_csv, "csv"},
-    {Format::own_json, "json"},
-    {Format::scheme_pool, "scheme-pool"},
-    {Format::layer_profiles, "layer-profiles"},
-    {Format::vidur_compute, "vidur-compute"},
-    {Format::vidur_network, "vidur-network"},
-    {Format::vtrain_allreduce, "vtrain-allreduce"},
-    {Format::simumax, "simumax"},
-    {Format::sailor_layers, "sailor-layers"},
-    {Format::kineto, "kineto"},
-    {Format::nsys, "nsys"},
-    {Format::nccl_tests, "nccl-tests"},
-    {Format::galvatron, "galvatron"},
-    {Format::sailor_operators, "sailor-operators"},
-    {Format::sailor_collectives, "sailor-collectives"},
-    {Format::sailor_messages, "sailor-messages"}};
-
-/// Traces are large; all else is read as a whole.
-constexpr Bytes kLargestTrace{std::int64_t{1} << 30};
-constexpr std::size_t kLargestText = std::size_t{256} << 20;
-constexpr std::string_view kSqlite{"SQLite format 3\0", 16};
-
-Error unknown_format(const std::string& path) {
-  return {Fault::input,
-          path +
-              ": no known format; expected one of profiles/FORMAT.md "
-              "('# troupe profiles 1' CSV, JSON, scheme pool, layer "
-              "profiles, Vidur, vTrain, SimuMax, Sailor, Galvatron, PyTorch "
-              "profiler, Nsight Systems, nccl-tests)"};
-}
-
-Result<void> read_json_format(Format format, const Json& json,
-                              const Foreign& file, Gather& gather) {
-  switch (format) {
-    case Format::own_json:
-      return read_own_json(json, file.path, file.hash, gather);
-    case Format::scheme_pool:
-      return read_scheme_pool(json, file, gather);
-    case Format::layer_profiles: {
-      // The factors to larger micro-batches lie beside the profiles.
-      const auto beside = std::filesystem::path(file.path).parent_path() /
-                          "micro_batch_scaling.json";
-      Json scaling;
-      if (std::error_code none; std::filesystem::exists(beside, none)) {
-        TRY(scaling, read_json(beside));
-      }
-      return read_layer_profiles(json, scaling, file, gather);
-    }
-    case Format::simumax:
-      return read_simumax(json, file, gather);
-    case Format::sailor_layers:
-      return read_sailor_layers(json, file, gather);
-    case Format::galvatron:
-      return json.begin().key().starts_with("layer")
-                 ? read_galvatron_layers(json, file, gather)
-                 : read_galvatron_collectives(json, file, gather);
-    case Format::automatic:
-    case Format::own_csv:
-    case Format::vidur_compute:
-    case Format::vidur_network:
-    case Format::vtrain_allreduce:
-    case Format::kineto:
-    case Format::nsys:
-    case Format::nccl_tests:
-    case Format::sailor_operators:
-    case Format::sailor_collectives:
-    case Format::sailor_messages:
-      break;
-  }
-  const std::string_view what = described_in(json);
-  if (what.empty()) return fail(unknown_format(file.path));
-  return fail(Fault::input, fmt::format("{}: {}", file.path, what));
-}
-
-Result<void> read_text_format(Format format, std::string_view text,
-                              const Foreign& file, Gather& gather) {
-  switch (format) {
-    case Format::own_csv:
-      return read_own_csv(text, file.path, file.hash, gather);
-    case Format::vidur_compute:
-      return read_vidur_compute(text, file, gather);
-    case Format::vidur_network:
-      return read_vidur_network(text, file, gather);
-    case Format::vtrain_allreduce:
-      return read_vtrain_allreduce(text, file, gather);
-    case Format::kineto:
-      return read_kineto(text, file, gather);
-    case Format::nccl_tests:
-      return read_nccl_tests(text, file, gather);
-    case Format::sailor_operators:
-      return read_sailor_operators(text, file, gather);
-    case Format::sailor_collectives:
-      return read_sailor_collectives(text, file, gather);
-    case Format::sailor_messages:
-      return read_sailor_messages(text, file, gather);
-    case Format::nsys:
-      return fail(Fault::input, file.path + ": is no SQLite file");
-    case Format::automatic:
-    case Format::own_json:
-    case Format::scheme_pool:
-    case Format::layer_profiles:
-    case Format::simumax:
-    case Format::sailor_layers:
-    case Format::galvatron:
-      break;
-  }
-  const std::string_view what = described_in(text);
-  if (what.empty()) return fail(unknown_format(file.path));
-  return fail(Fault::input, fmt::format("{}: {}", file.path, what));
-}
-
-/// Other files say themselves who took part.
-Result<void> check_ranks(Format format, const Foreign& file) {
-  const IngestOptions& o = file.options;
-  if (o.ranks == 0 && o.per_node == 0) return {};
-  if (format == Format::nccl_tests) return {};
-  return fail(Fault::input,
-              fmt::format("{}: --ranks and --per-node are for what nccl-tests "
-                          "prints; this is {}",
-                          file.path,
-                          format == Format::automatic
-                              ? std::string_view("of no known format")
-                              : name_of(format)));
-}
-
-/// By the option, else by the content.
-Result<void> read_text(const std::string& text, const Foreign& file,
-                       Gather& gather) {
-  Format format = file.options.format;
-  if (format == Format::automatic && looks_like_kineto(text)) {
-    format = Format::kineto;
-  }
-  if (format == Format::kineto) {
-    TRY_DO(check_ranks(format, file));
-    return read_kineto(text, file, gather);
-  }
-  if (text.size() > kLargestText) {
-    return fail(Fault::input, fmt::format("{}: is larger than {} MiB",
-                                          file.path, kLargestText >> 20));
-  }
-  // A '[' may also be what mpirun puts before a line.
-  const auto first = text.find_first_not_of(" \t\r\n");
-  const bool json_text =
-      first != std::string::npos &&
-      (text[first] == '{' ||
-       (text[first] == '[' &&
-        format_of_text(text, file.name()) == Format::automatic));
-  if (format == Format::automatic ? json_text : is_json(format)) {
-    TRY(const Json json, parse_json(text, file.path));
-    if (!json.is_object()) return fail(unknown_format(file.path));
-    if (format == Format::automatic) format = format_of_json(json);
-    TRY_DO(check_ranks(format, file));
-    return read_json_format(format, json, file, gather);
-  }
-  if (format == Format::automatic) format = format_of_text(text, file.name());
-  TRY_DO(check_ranks(format, file));
-  return read_text_format(format, text, file, gather);
-}
-
-Result<void> read_any(const std::filesystem::path& path,
-                      const IngestOptions& options, Gather& gather) {
-  TRY(std::string text, read_file(path, kLargestTrace));
-  const Foreign file{path.string(), content_hash(text), options};
-  const std::size_t already = gather.sections.size();
-  if (text.starts_with(kSqlite)) {
-    if (options.format != Format::automatic && options.format != Format::nsys) {
-      return fail(Fault::input, file.path + ": is an SQLite file");
-    }
-    text = {};  // SQLite reads it again, in parts
-    TRY_DO(check_ranks(Format::nsys, file));
-    TRY_DO(read_nsys(file, gather));
-  } else {
-    if (is_gzip(text)) {
-      TRY(text, gunzip(text, file.path, kLargestTrace));
-    }
-    TRY_DO(read_text(text, file, gather));
-  }
-  if (!options.source.empty() && gather.sections.size() == already + 1) {
-    gather.sections.back().source.name = options.source;
-  }
-  return {};
-}
 
 Result<std::vector<DeviceName>> devices_of(const Database& database) {
   TRY(std::vector<DeviceName> known, database.devices());
@@ -216,7 +24,8 @@ Result<IngestReport> store(Database& database, const Gather& gather) {
   IngestReport report{.inserted = written.inserted,
                       .unchanged = written.unchanged,
                       .rejected = gather.rejected + written.conflicts,
-                      .rejections = gather.first};
+                      .rejections = gather.first,
+                      .note = gather.note};
   for (const std::string& conflict : written.first_conflicts) {
     if (report.rejections.size() >= Gather::kMostShown) break;
     report.rejections.push_back(conflict);
@@ -224,51 +33,41 @@ Result<IngestReport> store(Database& database, const Gather& gather) {
   return report;
 }
 
-}  // namespace
-
-std::string_view name_of(Format format) {
-  for (const auto& [value, name] : kFormats) {
-    if (value == format) return name;
+/// The bytes may be known under another name: their rows then belong to the
+/// source that has them.
+Result<void> recognise(const Database& database, Gather& gather) {
+  TRY(const std::vector<StoredSource> sources, database.sources());
+  Source& source = gather.sections.front().source;
+  for (const StoredSource& stored : sources) {
+    if (stored.source.name == source.name) return {};
   }
-  return "?";
-}
-
-std::optional<Format> parse_format(std::string_view name) {
-  for (const auto& [value, spelling] : kFormats) {
-    if (spelling == name) return value;
+  for (const StoredSource& stored : sources) {
+    if (stored.source.file_hash.find(gather.file_hash) == std::string::npos) {
+      continue;
+    }
+    gather.note = fmt::format("the same bytes as {}, source '{}'",
+                              stored.source.file, stored.source.name);
+    source.name = stored.source.name;
+    return {};
   }
   return {};
 }
 
-const Json* member(const Json* json, const char* key) {
-  if (json == nullptr || !json->is_object()) return nullptr;
-  const auto at = json->find(key);
-  return at == json->end() ? nullptr : &*at;
+/// Fills in what the file does not say of its sources.
+Result<void> complete(const Database& database,
+                      const std::filesystem::path& path,
+                      const IngestOptions& options, Gather& gather) {
+  const std::string date = date_of(path);
+  for (Section& section : gather.sections) {
+    if (section.source.date.empty()) section.source.date = date;
+  }
+  if (gather.sections.size() != 1) return {};
+  if (options.source.empty()) return recognise(database, gather);
+  gather.sections.front().source.name = options.source;
+  return {};
 }
 
-std::string Foreign::name() const {
-  return std::filesystem::path(path).filename().string();
-}
-
-std::string Foreign::folder() const {
-  return std::filesystem::path(path).parent_path().filename().string();
-}
-
-Source Foreign::source(std::string_view project) const {
-  return {
-      .name = fmt::format("{}: {} ({})", project, name(), hash.substr(0, 8)),
-      .file = path,
-      .file_hash = hash};
-}
-
-Result<std::string> Foreign::device(std::string_view foreign) const {
-  if (!options.device.empty()) return options.device;
-  if (auto name = device_alias(foreign)) return *name;
-  return fail(Fault::input,
-              fmt::format("{}: device '{}' is not known; say which it is with "
-                          "--device",
-                          path, excerpt(foreign)));
-}
+}  // namespace
 
 Result<IngestReport> ingest(Database& database,
                             const std::filesystem::path& path,
@@ -276,7 +75,26 @@ Result<IngestReport> ingest(Database& database,
   TRY(const std::vector<DeviceName> known, devices_of(database));
   Gather gather(known);
   TRY_DO(read_any(path, options, gather));
+  TRY_DO(complete(database, path, options, gather));
   return store(database, gather);
+}
+
+Result<std::vector<FileReport>> ingest_files(
+    Database& database, std::span<const std::filesystem::path> paths,
+    const IngestOptions& options) {
+  std::vector<FileReport> reports;
+  for (const std::filesystem::path& path : paths) {
+    FileReport& one = reports.emplace_back();
+    one.file = path.string();
+    auto report = ingest(database, path, options);
+    if (report) {
+      one.report = *std::move(report);
+      continue;
+    }
+    one.error = report.error();
+    if (one.error->fault == Fault::interrupted) return fail(*one.error);
+  }
+  return reports;
 }
 
 Result<IngestReport> ingest_shipped(Database& database) {

@@ -3,6 +3,8 @@
 #pragma once
 
 #include <filesystem>
+#include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -18,6 +20,20 @@ struct IngestReport {
   int unchanged = 0;
   int rejected = 0;
   std::vector<std::string> rejections;  ///< "file:line: reason", the first 50
+  std::string note = {};                ///< of the file as a whole
+};
+
+/// What became of one of several files.
+struct FileReport {
+  std::string file;
+  IngestReport report;
+  std::optional<Error> error;  ///< nothing of the file is stored then
+
+  /// Unreadable, or nothing of it could be used.
+  bool failed() const {
+    return error || (report.rejected > 0 && report.inserted == 0 &&
+                     report.unchanged == 0);
+  }
 };
 
 enum class Format : std::uint8_t {
@@ -41,6 +57,8 @@ enum class Format : std::uint8_t {
 };
 std::string_view name_of(Format format);
 std::optional<Format> parse_format(std::string_view name);
+/// All that `parse_format` knows.
+std::vector<std::string> format_names();
 
 /// What a foreign file does not say itself.
 struct IngestOptions {
@@ -53,7 +71,9 @@ struct IngestOptions {
   int per_node = 0;
 };
 
-/// Reads a file into the database, in one transaction.
+/// Reads a file into the database, in one transaction. A source without a
+/// date gets that of the file's last change; bytes that are stored already
+/// stay with their source.
 ///
 /// Errors: input for a file of no known format or one that cannot be read as
 ///         a whole; io from the database. Nothing is stored then. Single bad
@@ -61,6 +81,14 @@ struct IngestOptions {
 Result<IngestReport> ingest(Database& database,
                             const std::filesystem::path& path,
                             const IngestOptions& options = {});
+
+/// Reads several files, each in a transaction of its own; a file that fails
+/// does not keep the others from being read.
+///
+/// Errors: interrupted.
+Result<std::vector<FileReport>> ingest_files(
+    Database& database, std::span<const std::filesystem::path> paths,
+    const IngestOptions& options = {});
 
 /// All shipped measurements (profiles/data), in one transaction.
 Result<IngestReport> ingest_shipped(Database& database);

@@ -4,6 +4,7 @@
 #include <optional>
 
 #include "base/text.h"
+#include "profiles/dates.h"
 #include "profiles/own_format.h"
 
 namespace troupe::profiles {
@@ -86,7 +87,14 @@ class CsvReader {
                   fmt::format("{}: unknown '{}'{}", where(), excerpt(name),
                               did_you_mean(name, names)));
     }
-    return {};
+    return name == "date" ? check_date(value) : Result<void>{};
+  }
+
+  Result<void> check_date(const std::string& value) const {
+    if (value.empty() || is_date(value)) return {};
+    return fail(Fault::input, fmt::format("{}: date '{}' is no ISO 8601 date "
+                                          "such as 2026-05-03 or 2026-05",
+                                          where(), excerpt(value)));
   }
 
   Result<void> version(std::string_view text) {

@@ -1,5 +1,7 @@
 #include <fmt/format.h>
 
+#include "base/text.h"
+#include "profiles/dates.h"
 #include "profiles/own_format.h"
 
 namespace troupe::profiles {
@@ -97,6 +99,12 @@ Result<void> read_source(const Json& json, const std::string& file,
   });
   source.file = file;
   source.file_hash = hash;
+  if (!source.date.empty() && !is_date(source.date)) {
+    return fail(Fault::input,
+                fmt::format("{}/date: '{}' is no ISO 8601 date such as "
+                            "2026-05-03 or 2026-05",
+                            where, excerpt(source.date)));
+  }
   std::vector<DeviceName> devices;
   for (JsonObject& device : object.objects("devices", true)) {
     devices.push_back({device.text("name"), device.text("architecture", "")});

@@ -235,7 +235,9 @@ ON CONFLICT (name) DO NOTHING)";
 inline constexpr std::string_view kSourceId =
     "SELECT id FROM sources WHERE name = ?";
 inline constexpr std::string_view kRefreshSource =
-    "UPDATE sources SET file_hash = ?, date = ? WHERE id = ?";
+    "UPDATE sources SET file = ?, file_hash = ?, date = ? WHERE id = ?";
+inline constexpr std::string_view kFilesOfSource =
+    "SELECT file, file_hash, date FROM sources WHERE id = ?";
 inline constexpr std::string_view kDropEmptySource = R"(
 DELETE FROM sources WHERE id = ?1
   AND NOT EXISTS (SELECT 1 FROM operators WHERE source_id = ?1)
@@ -284,6 +286,8 @@ struct Table {
 /// Rows per device and operator, from the index alone.
 inline constexpr std::string_view kOperatorCounts =
     "SELECT device, op, count(*) FROM operators GROUP BY device, op";
+inline constexpr std::string_view kWhereSourceAndDevice =
+    " WHERE source_id = ?1 AND device = ?2 ORDER BY id";
 inline constexpr std::string_view kWhereDeviceAndOp =
     " WHERE device = ?1 AND op = ?2 ORDER BY id";
 

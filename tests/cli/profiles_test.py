@@ -1,6 +1,9 @@
 """troupe ingest and troupe profiles: the cost database."""
 import json
+import os
+import shutil
 import sqlite3
+import tempfile
 import unittest
 
 from support import CSV, SHORT, CliTest
@@ -60,7 +63,7 @@ class Ingest(CliTest):
             "busbw #wrong\n"
             "64 16 float sum -1 9 1 1 0 2.5 1 1 0\n"))
         told = ["ingest", log, "--device", "h100-sxm", "--profiles", "n.db"]
-        _, _, rejected = self.ingest(*told[1:])
+        _, _, rejected = self.ingest(*told[1:], code=1)
         self.assertEqual(rejected, 1)
         self.assertEqual(self.ingest(*told[1:], "--ranks", "16",
                                      "--per-node", "8"), (1, 0, 0))
@@ -99,7 +102,115 @@ class Ingest(CliTest):
         self.run_troupe("ingest", self.write("one.csv", CSV), "--profiles",
                         "c.db")
         other = self.write("two.csv", CSV.replace("0.000221", "0.000321"))
-        self.assertEqual(self.ingest(other, "--profiles", "c.db"), (0, 2, 1))
+        told = self.json_of("ingest", other, "--profiles", "c.db")
+        self.assertEqual((told["inserted"], told["unchanged"],
+                          told["rejected"]), (0, 2, 1))
+        for word in ("0.000221", "0.000321", "one.csv", "two.csv", "lab"):
+            self.assertIn(word, told["rejections"][0])
+
+    def test_a_bad_file_does_not_keep_the_others_out(self):
+        good = self.write("z-good.csv", CSV)
+        bad = self.write("a-bad.csv", "good morning\n")
+        files = [bad, self.home / "b-absent.csv", good]
+        told = self.json_of("ingest", *files, "--profiles", "several.db",
+                            code=1)
+        self.assertEqual(told["inserted"], 3)
+        self.assertEqual([f["file"] for f in told["files"]],
+                         [str(f) for f in files])
+        self.assertIn("no known format", told["files"][0]["error"])
+        self.assertIn("b-absent.csv", told["files"][1]["error"])
+        self.assertIsNone(told["files"][2]["error"])
+        self.assertEqual(told["files"][2]["inserted"], 3)
+        text = self.run_troupe("ingest", *files, "--profiles", "several.db",
+                               code=1)
+        self.assertIn("a-bad.csv: failed", text.stdout)
+        self.assertIn("z-good.csv: 0 inserted, 3 unchanged", text.stdout)
+        self.assertIn("no known format", text.stderr)
+
+    def test_a_file_of_which_nothing_is_taken_fails(self):
+        path = self.write("none.csv", CSV.replace("0.000221", "-1").replace(
+            "0.000441", "-1").replace("0.008196", "-1"))
+        self.run_troupe("ingest", path, "--profiles", "none.db", code=1)
+
+    def test_the_same_bytes_under_another_name_are_unchanged(self):
+        log = ("# nThread 1 nGpus 8 minBytes 8 maxBytes 8\n"
+               "# size count type redop root time algbw busbw #wrong time "
+               "algbw busbw #wrong\n"
+               "64 16 float sum -1 9 1 1 0 2.5 1 1 0\n")
+        how = ["--device", "h100-sxm", "--ranks", "8", "--per-node", "8",
+               "--profiles", "again.db"]
+        first = self.write("all_reduce_perf.log", log)
+        self.assertEqual(self.ingest(first, *how), (1, 0, 0))
+        told = self.json_of("ingest", self.write("all_reduce_perf-copy.log",
+                                                 log), *how)
+        self.assertEqual((told["inserted"], told["unchanged"]), (0, 1))
+        self.assertIn("the same bytes as", told["files"][0]["note"])
+        self.assertIn("all_reduce_perf.log", told["files"][0]["note"])
+        source, = self.json_of("profiles", "list", "--profiles",
+                               "again.db")["sources"]
+        self.assertRegex(source["date"], r"^2\d{3}-\d\d-\d\dT")
+
+    def test_a_source_of_two_files_names_both(self):
+        one = self.write("one.csv", CSV)
+        two = self.write("two.csv", CSV.replace("4096x4096x4096", "64x64x64"))
+        self.run_troupe("ingest", one, "--profiles", "two.db")
+        self.run_troupe("ingest", two, "--profiles", "two.db")
+        source, = self.json_of("profiles", "list", "--profiles",
+                               "two.db")["sources"]
+        self.assertEqual(source["file"], f"{one}; {two}")
+        self.assertEqual(len(source["file_hash"]), 2 * 32 + 2)
+
+    def test_dates_are_iso_dates(self):
+        for date in ("yesterday", "2026-13-01", "2026-02-30", "03.05.2026",
+                     "26-05-03", "2026-05-03T25:00", "2026-5"):
+            path = self.write("dated.csv", CSV.replace("2026-05-03", date))
+            self.refused("ingest", path, "--profiles", "d.db",
+                         names=[date, "ISO 8601"])
+        rows = {"format": "troupe profiles", "version": 1, "sources": [
+            {"source": "lab", "date": "yesterday"}]}
+        self.refused("ingest", self.write("dated.json", rows), "--profiles",
+                     "d.db", names=["yesterday", "ISO 8601"])
+        for date in ("2026", "2026-05", "2024-02-29", "2026-05-03T14:30Z"):
+            path = self.write("dated.csv", CSV.replace(
+                "2026-05-03", date).replace("lab\n", f"lab {date}\n"))
+            self.assertEqual(self.ingest(path, "--profiles", "d.db")[0], 3)
+
+    def test_a_new_default_database_holds_the_shipped_rows_first(self):
+        with tempfile.TemporaryDirectory(prefix="troupe-cli-") as home:
+            env = {**os.environ, "TROUPE_HOME": home}
+            path = self.write("lab.csv", CSV)
+            self.run_troupe("ingest", path, env=env)
+            told = self.json_of("profiles", "list", env=env)["sources"]
+            self.assertGreater(len(told), 10)
+            before = self.simulate("fasop-a100-a10")
+            after = self.json_of("simulate", "fasop-a100-a10", "--no-store",
+                                 env=env)
+            self.assertEqual(before["step_time_s"], after["step_time_s"])
+
+    def test_a_named_database_may_stay_empty_but_warns(self):
+        self.run_troupe("ingest", self.write("bad.csv", "x\n"), "--profiles",
+                        "empty.db", code=1)
+        done = self.run_troupe("simulate", "fasop-a100-a10", "--no-store",
+                               "--profiles", "empty.db")
+        self.assertIn("warning: ", done.stderr)
+        self.assertIn("no row of", done.stderr)
+        self.assertIn("ingest --shipped", done.stderr)
+        self.assertEqual(self.json_of("profiles", "list", "--profiles",
+                                      "empty.db")["sources"], [])
+        full = self.run_troupe("simulate", "fasop-a100-a10", "--no-store")
+        self.assertNotIn("no row of", full.stderr)
+
+    def test_no_folder_is_made_for_a_named_database(self):
+        self.refused("ingest", self.write("lab.csv", CSV), "--profiles",
+                     self.home / "no" / "folder" / "x.db", names="no/folder")
+        self.assertFalse((self.home / "no").exists())
+
+    def test_formats_are_listed(self):
+        said = self.refused("ingest", "x.csv", "--format", "foo",
+                            names=["kineto", "nccl-tests", "vidur-compute"])
+        self.assertIn("foo", said)
+        text = self.run_troupe("ingest", "--help").stdout
+        self.assertIn("nccl-tests", text)
 
     def test_wrong_files_are_refused(self):
         for name, content in (
@@ -118,6 +229,22 @@ class Ingest(CliTest):
         self.refused("ingest", self.home, names=str(self.home))
         self.refused("ingest", names="--shipped")
         self.refused("ingest", "x.csv", "--format", "xyz", names="xyz")
+
+    def test_an_own_row_is_the_price_of_its_size(self):
+        row = CSV.split("# table: operators")[0] + (
+            "# table: collectives\n"
+            "device,collective,ranks,per_node,bytes,time_s\n"
+            "h100-sxm,all_reduce,8,8,16777216,0.004\n")
+        strategy = self.write("mine.json", {
+            "format": "troupe.strategy/1", "model": "llama-7b",
+            "cluster": "8 x h100-sxm per node", "tp": 8, "seq_len": 2048,
+            "micro_batches": 1, "sequence_parallel": False})
+        before = self.simulate(strategy)["step_time_s"]
+        shutil.copy(self.home / "profiles.db", self.home / "mine.db")
+        self.ingest(self.write("mine.csv", row), "--profiles", "mine.db")
+        after = self.simulate(strategy, "--profiles", "mine.db")["step_time_s"]
+        # 32 layers of four all-reduces of 2048 x 4096 x 2 bytes, 4 ms each.
+        self.assertGreater(after - before, 100 * 0.0035)
 
     def test_the_answer_rests_on_what_was_ingested(self):
         self.ingest(self.write("lab.csv", CSV), "--profiles", "lab.db")
@@ -146,6 +273,18 @@ class Profiles(CliTest):
         names = self.json_of("profiles", "list")["sources"]
         for source in names:
             self.assertIn(source["source"], text)
+
+    def test_list_filters(self):
+        every = self.json_of("profiles", "list")["sources"]
+        name = every[0]["source"]
+        told = self.json_of("profiles", "list", "--source", name)["sources"]
+        self.assertEqual(told, every[:1])
+        told = self.json_of("profiles", "list", "--device", "b200")["sources"]
+        self.assertTrue(told)
+        for source in told:
+            for devices in source["rows"].values():
+                self.assertEqual(list(devices), ["b200"])
+        self.refused("profiles", "list", "--source", "none", names="none")
 
     def test_filters(self):
         text = self.run_troupe("profiles", "show", "--device", "b200").stdout
