@@ -4,6 +4,7 @@
 
 #include "base/file.h"
 #include "base/text.h"
+#include "clusters/kinds.h"
 #include "profiles/described.h"
 #include "profiles/detect.h"
 #include "profiles/devices.h"
@@ -176,13 +177,34 @@ Result<void> read_text(const std::string& text, const Foreign& file,
   return read_text_format(format, text, file, gather);
 }
 
+/// Files that are no measurements by themselves but lead to some.
+Result<void> check_not_ours(std::string_view text, const std::string& path) {
+  constexpr std::size_t kApplicationAt = 68;
+  if (text.starts_with(kSqlite) && text.size() > kApplicationAt &&
+      text.substr(kApplicationAt).starts_with("TRPF")) {
+    return fail(Fault::input,
+                fmt::format("{0}: is a profile database of ours; use it with "
+                            "--profiles {0}, or take its rows out of it with: "
+                            "troupe profiles export --profiles {0} -o rows.csv",
+                            path));
+  }
+  for (const std::string_view report : {".nsys-rep", ".qdrep"}) {
+    if (!path.ends_with(report) || text.starts_with(kSqlite)) continue;
+    return fail(Fault::input,
+                fmt::format("{0}: a report of Nsight Systems; export it with: "
+                            "nsys export --type sqlite {0}",
+                            path));
+  }
+  return {};
+}
+
 }  // namespace
 
 Result<void> read_any(const std::filesystem::path& path,
                       const IngestOptions& options, Gather& gather) {
   TRY(std::string text, read_file(path, kLargestTrace));
   const Foreign file{path.string(), content_hash(text), options};
-  gather.file_hash = file.hash;
+  TRY_DO(check_not_ours(text, file.path));
   if (text.starts_with(kSqlite)) {
     if (options.format != Format::automatic && options.format != Format::nsys) {
       return fail(Fault::input, file.path + ": is an SQLite file");
@@ -243,10 +265,11 @@ Source Foreign::source(std::string_view project) const {
 Result<std::string> Foreign::device(std::string_view foreign) const {
   if (!options.device.empty()) return options.device;
   if (auto name = device_alias(foreign)) return *name;
+  TRY(const clusters::KindTable kinds, clusters::shipped_kinds());
   return fail(Fault::input,
               fmt::format("{}: device '{}' is not known; say which it is with "
-                          "--device",
-                          path, excerpt(foreign)));
+                          "--device KIND; known: {}",
+                          path, excerpt(foreign), join(kinds.names())));
 }
 
 }  // namespace troupe::profiles

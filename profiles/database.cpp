@@ -159,7 +159,7 @@ struct Database::Impl {
     std::string hash = stored.getColumn(1).getString();
     const std::string date =
         std::max(stored.getColumn(2).getString(), source.date);
-    if (hash.find(source.file_hash) == std::string::npos) {
+    if (!source.file_hash.empty() && !lists(hash, source.file_hash)) {
       const char* comma = file.empty() ? "" : "; ";
       file += comma + source.file;
       hash += comma + source.file_hash;

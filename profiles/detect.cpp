@@ -65,7 +65,11 @@ bool is_json(Format format) {
 
 Format format_of_json(const Json& json) {
   if (!json.is_object()) return Format::automatic;
-  if (json.contains("format")) return Format::own_json;
+  const auto said = json.find("format");
+  if (said != json.end() && said->is_string() &&
+      said->get_ref<const std::string&>() == kJsonFormat) {
+    return Format::own_json;
+  }
   if (json.contains("strategies") && json.contains("memory_regression")) {
     return Format::scheme_pool;
   }

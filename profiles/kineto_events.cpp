@@ -5,8 +5,10 @@
 #include <algorithm>
 #include <cctype>
 #include <cmath>
+#include <limits>
 
 #include "base/json.h"
+#include "base/text.h"
 #include "profiles/readers.h"
 
 namespace troupe::profiles {
@@ -14,6 +16,7 @@ namespace {
 
 constexpr int kDeepest = 64;
 constexpr std::size_t kMostArguments = 64;
+constexpr std::size_t kMostProcesses = 4096;
 
 std::string text_of(const Json* value) {
   return value != nullptr && value->is_string() ? value->get<std::string>()
@@ -112,20 +115,48 @@ class Reader {
       ++trace_.broken;
       return;
     }
+    first_ = std::min(first_, start);
     const Json* args = member(&event, "args");
     if (launch) {
-      trace_.launches[launch_id(args)] = {thread_of(event), start};
+      add_launch(args,
+                 {process_of(event), thread_of(event), start, start + micros});
     } else if (call) {
       add_call(event, args, start, micros);
     } else {
-      add_kernel(event, args, micros, copy);
+      add_kernel(event, args, start, micros, copy);
     }
   }
 
+  /// The time of the first event, in microseconds.
+  double first() const { return first_; }
+
  private:
+  /// A driver's call inside a runtime's is one launch; so are the calls of one
+  /// operator where only its number is recorded.
+  void add_launch(const Json* args, const KinetoLaunch& launch) {
+    auto& all = trace_.launches[launch_id(args)];
+    const bool of_operator = member(args, "correlation") == nullptr;
+    for (KinetoLaunch& known : all) {
+      if (known.thread != launch.thread) continue;
+      const bool inside = known.at <= launch.end && launch.at <= known.end;
+      if (!inside && !of_operator) continue;
+      if (launch.at < known.at) known = launch;
+      return;
+    }
+    if (all.size() < kMostProcesses) all.push_back(launch);
+  }
+
   static std::uint64_t launch_id(const Json* args) {
     // Old traces of AMD devices have only the other one, with this meaning.
     return id_of(any_of(args, {"correlation", "External id", "external id"}));
+  }
+
+  std::uint64_t process_of(const Json& event) {
+    const Json* pid = member(&event, "pid");
+    return processes_
+        .try_emplace(pid == nullptr ? std::string() : pid->dump(),
+                     processes_.size())
+        .first->second;
   }
 
   std::uint64_t thread_of(const Json& event) {
@@ -139,7 +170,7 @@ class Reader {
 
   void add_call(const Json& event, const Json* args, double start,
                 double micros) {
-    KinetoSpan span{thread_of(event), start, micros,
+    KinetoSpan span{process_of(event), thread_of(event), start, micros,
                     id_of(any_of(args, {"External id", "external id"}))};
     TorchCall& call = trace_.calls.emplace_back();
     call.name = text_of(member(&event, "name"));
@@ -148,11 +179,13 @@ class Reader {
     trace_.spans.push_back(span);
   }
 
-  void add_kernel(const Json& event, const Json* args, double micros,
-                  bool copy) {
+  void add_kernel(const Json& event, const Json* args, double start,
+                  double micros, bool copy) {
     KinetoKernel kernel{.name = text_of(member(&event, "name")),
                         .micros = micros,
-                        .launch = launch_id(args)};
+                        .launch = launch_id(args),
+                        .start = start,
+                        .process = process_of(event)};
     kernel.external = id_of(any_of(args, {"External id", "external id"}));
     kernel.device = static_cast<int>(std::clamp<std::int64_t>(
         whole_of(any_of(args, {"device"}), -1), -1, 1 << 20));
@@ -173,6 +206,7 @@ class Reader {
     comms.group = static_cast<int>(std::clamp<std::int64_t>(
         whole_of(member(args, "Group size"), 0), 0, 1 << 20));
     comms.ranks = text_of(member(args, "Process Group Ranks"));
+    comms.group_name = text_of(member(args, "Process Group Name"));
     for (const char* key : {"In split size", "Out split size"}) {
       const std::string split = text_of(member(args, key));
       comms.uneven = comms.uneven || (!split.empty() && split != "[]");
@@ -182,8 +216,38 @@ class Reader {
   }
 
   KinetoTrace& trace_;
-  std::map<std::string, std::uint64_t> threads_;
+  double first_ = std::numeric_limits<double>::infinity();
+  std::map<std::string, std::uint64_t> threads_, processes_;
 };
+
+/// 12040 as "12.4".
+std::string cuda_version(const Json* value) {
+  const std::int64_t version = whole_of(value, 0);
+  if (version < 1000 || version > 1000000) return {};
+  return fmt::format("{}.{}", version / 1000, version % 1000 / 10);
+}
+
+std::string libraries_of(const Json& root) {
+  std::vector<std::string> names;
+  const auto add = [&](const char* name, const std::string& version) {
+    if (!version.empty()) names.push_back(fmt::format("{} {}", name, version));
+  };
+  add("CUDA", cuda_version(member(&root, "cuda_runtime_version")));
+  add("driver of CUDA", cuda_version(member(&root, "cuda_driver_version")));
+  const Json* nccl = member(member(&root, "distributedInfo"), "nccl_version");
+  add("NCCL", excerpt(text_of(nccl)));
+  return join(names);
+}
+
+/// The first event's time. Newer traces count from a base.
+std::int64_t began_of(const Json& root, double first_micros) {
+  const Json* base = member(&root, "baseTimeNanoseconds");
+  const double seconds =
+      first_micros * 1e-6 + (base != nullptr ? real_of(base) * 1e-9 : 0);
+  // From 2000 to 2100; all else is the clock of a machine since its start.
+  const bool plausible = seconds > 946684800.0 && seconds < 4102444800.0;
+  return plausible ? static_cast<std::int64_t>(seconds) : 0;
+}
 
 void read_head(const Json& root, KinetoTrace& trace) {
   const Json* devices = member(&root, "deviceProperties");
@@ -196,9 +260,15 @@ void read_head(const Json& root, KinetoTrace& trace) {
       }
     }
   }
-  const Json* world = member(member(&root, "distributedInfo"), "world_size");
-  trace.world = static_cast<int>(
-      std::clamp<std::int64_t>(whole_of(world, 0), 0, 1 << 20));
+  const Json* run = member(&root, "distributedInfo");
+  const auto small = [&](const char* key, std::int64_t missing) {
+    return static_cast<int>(std::clamp<std::int64_t>(
+        whole_of(member(run, key), missing), -1, 1 << 20));
+  };
+  trace.world = std::max(0, small("world_size", 0));
+  trace.rank = small("rank", -1);
+  trace.backend = text_of(member(run, "backend"));
+  trace.libraries = libraries_of(root);
 }
 
 }  // namespace
@@ -227,7 +297,10 @@ Result<KinetoTrace> read_kineto_events(std::string_view text,
   };
   try {
     const Json root = Json::parse(text.begin(), text.end(), watch);
-    if (!too_deep) read_head(root, trace);
+    if (!too_deep) {
+      read_head(root, trace);
+      trace.began = began_of(root, reader.first());
+    }
   } catch (const Json::exception& e) {
     return fail(Fault::input, fmt::format("{}: no JSON: {}", name, e.what()));
   }

@@ -12,6 +12,7 @@
 namespace troupe::profiles {
 
 inline constexpr std::string_view kCsvMark = "# troupe profiles";
+inline constexpr std::string_view kJsonFormat = "troupe profiles";
 inline constexpr int kFormatVersion = 1;
 
 /// Rows of a CSV text into `gather`; bad rows are refused, not fatal.

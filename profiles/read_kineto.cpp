@@ -3,9 +3,11 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <set>
 #include <unordered_map>
 
 #include "base/text.h"
+#include "profiles/dates.h"
 #include "profiles/kineto_events.h"
 #include "profiles/readers.h"
 #include "profiles/spans.h"
@@ -53,66 +55,121 @@ class Kineto {
     for (std::size_t i = 0; i < trace.spans.size(); ++i) {
       const KinetoSpan& s = trace.spans[i];
       spans_.add(s.thread, s.start, s.start + s.micros, i);
-      if (s.external != 0) by_external_.try_emplace(s.external, i);
+      if (s.external != 0) by_external_[s.external].push_back(i);
     }
     spans_.nest();
+    for (const KinetoKernel& kernel : trace.kernels) {
+      const auto at = trace.launches.find(kernel.launch);
+      if (at == trace.launches.end() || at->second.size() != 1) continue;
+      users_[kernel.device].insert(at->second.front().process);
+    }
   }
 
-  Result<void> read(Gather& gather) {
-    for (const KinetoKernel& kernel : trace_.kernels) TRY_DO(one(kernel));
+  TraceSamples read(Gather& gather) {
+    for (const KinetoKernel& kernel : trace_.kernels) one(kernel);
     if (trace_.broken > 0) {
       gather.reject(file_.path,
                     fmt::format("{} events without a start or duration that "
                                 "is a number of at least 0",
                                 trace_.broken));
     }
-    rows_.finish(gather, file_.path);
-    return {};
+    return rows_.finish();
   }
 
  private:
-  Result<void> one(const KinetoKernel& kernel) {
+  void one(const KinetoKernel& kernel) {
     const double seconds = kernel.micros * 1e-6;
-    if (kernel.copy) return copy(kernel, seconds);
-    const std::vector<std::size_t> around = around_of(kernel);
-    if (kernel.name.starts_with("nccl")) {
-      return communication(kernel, around, seconds);
-    }
-    TRY(const std::string device, device_of(kernel.device));
-    rows_.add(TraceKernel{device, kernel.name, seconds, around});
-    return {};
-  }
-
-  Result<void> copy(const KinetoKernel& kernel, double seconds) {
-    const bool within = kernel.name.find("DtoD") != std::string::npos;
-    const bool peer = kernel.name.find("PtoP") != std::string::npos;
-    if (!within && !peer) {
-      rows_.leave_out(
-          "copies between host and device: nothing here prices "
-          "them",
+    const auto device = device_of(kernel.device);
+    if (!device) return rows_.leave_out(device.error().message, seconds);
+    if (kernel.copy) return copy(kernel, *device, seconds);
+    const auto around = around_of(kernel);
+    const bool collective = kernel.name.starts_with("nccl");
+    if (!around && !(collective && kernel.comms)) {
+      return rows_.leave_out(
+          "which process launched it is not certain: several have a call of "
+          "its number (a merged trace); give each process's own trace",
           seconds);
-      return {};
     }
-    TRY(const std::string device, device_of(kernel.device));
-    if (within) {
-      rows_.add_device_copy(device, kernel.bytes, seconds);
-    } else {
-      rows_.add(TraceCollective{device, Collective::send_receive, 2, 2,
-                                kernel.bytes, seconds});
-    }
-    return {};
+    const auto calls = around.value_or(std::vector<std::size_t>{});
+    if (collective) return communication(kernel, *device, calls, seconds);
+    rows_.add(TraceKernel{*device, kernel.name, seconds, calls});
   }
 
-  /// By the launch, else by the operator's own number.
-  std::vector<std::size_t> around_of(const KinetoKernel& kernel) const {
+  void copy(const KinetoKernel& kernel, const std::string& device,
+            double seconds) {
+    const auto says = [&](std::string_view word) {
+      return kernel.name.find(word) != std::string::npos;
+    };
+    if (says("DtoD")) {
+      return rows_.add_device_copy(device, kernel.bytes, seconds);
+    }
+    if (says("PtoP")) {
+      return rows_.add(TraceCollective{device, Collective::send_receive, 2, 2,
+                                       kernel.bytes, seconds});
+    }
+    const bool in = says("HtoD");
+    if (!in && !says("DtoH")) {
+      return rows_.leave_out("a copy that does not say between what", seconds);
+    }
+    if (!says("Pinned")) {
+      return rows_.leave_out(
+          says("Pageable")
+              ? "copies of pageable host memory: rows are of pinned memory"
+              : "copies with the host that do not say whether its memory is "
+                "pinned",
+          seconds);
+    }
+    rows_.add_host_copy(
+        {.device = device,
+         .route = in ? CopyRoute::host_to_device : CopyRoute::device_to_host,
+         .bytes = kernel.bytes},
+        seconds);
+  }
+
+  /// The process of one of several candidates: the only one that launches on
+  /// the kernel's device as far as is certain, or the kernel's own.
+  template <typename Candidate>
+  const Candidate* choose(const std::vector<const Candidate*>& candidates,
+                          const KinetoKernel& kernel) const {
+    if (candidates.size() == 1) return candidates[0];
+    const auto users = users_.find(kernel.device);
+    const Candidate* chosen = nullptr;
+    for (const Candidate* c : candidates) {
+      const bool certain = users != users_.end() && users->second.size() == 1 &&
+                           users->second.contains(c->process);
+      if (!certain) continue;
+      if (chosen != nullptr) return nullptr;
+      chosen = c;
+    }
+    return chosen;
+  }
+
+  /// Calls around the launch, else around the operator of the kernel's own
+  /// number; nothing when that may be one of several processes.
+  std::optional<std::vector<std::size_t>> around_of(
+      const KinetoKernel& kernel) const {
     const auto launch = trace_.launches.find(kernel.launch);
     if (launch != trace_.launches.end()) {
-      return spans_.around(launch->second.thread, launch->second.at);
+      std::vector<const KinetoLaunch*> candidates;
+      for (const KinetoLaunch& l : launch->second) candidates.push_back(&l);
+      const KinetoLaunch* chosen = choose(candidates, kernel);
+      if (chosen == nullptr) return {};
+      return spans_.around(chosen->thread, chosen->at);
     }
     const auto call = by_external_.find(kernel.external);
-    if (kernel.external == 0 || call == by_external_.end()) return {};
-    const KinetoSpan& span = trace_.spans[call->second];
-    return spans_.around(span.thread, span.start);
+    if (kernel.external == 0 || call == by_external_.end()) {
+      return std::vector<std::size_t>{};
+    }
+    // Of one process the first: marks inside of an operator repeat its number.
+    std::vector<const KinetoSpan*> candidates;
+    std::set<std::uint64_t> processes;
+    for (const std::size_t i : call->second) {
+      const KinetoSpan& span = trace_.spans[i];
+      if (processes.insert(span.process).second) candidates.push_back(&span);
+    }
+    const KinetoSpan* chosen = choose(candidates, kernel);
+    if (chosen == nullptr) return {};
+    return spans_.around(chosen->thread, chosen->start);
   }
 
   Result<std::string> device_of(int number) {
@@ -126,9 +183,8 @@ class Kineto {
     return devices_[number] = std::move(device);
   }
 
-  Result<void> communication(const KinetoKernel& kernel,
-                             const std::vector<std::size_t>& around,
-                             double seconds) {
+  void communication(const KinetoKernel& kernel, const std::string& device,
+                     const std::vector<std::size_t>& around, double seconds) {
     const KinetoComms* comms = nullptr;
     for (const std::size_t i : around) {
       const auto& found = trace_.spans[i].comms;
@@ -136,20 +192,21 @@ class Kineto {
     }
     if (kernel.comms) comms = &trace_.comms[*kernel.comms];
     if (comms == nullptr) {
-      rows_.leave_out("NCCL kernels without the size of their message",
-                      seconds);
-      return {};
+      return rows_.leave_out("NCCL kernels without the size of their message",
+                             seconds);
     }
-    TraceCollective row{.seconds = seconds};
+    TraceCollective row{
+        .device = device, .seconds = seconds, .start = kernel.start};
     const std::string problem = describe(*comms, row);
     if (!problem.empty()) {
-      rows_.leave_out(fmt::format("{}: {}", excerpt(comms->name), problem),
-                      seconds);
-      return {};
+      return rows_.leave_out(
+          fmt::format("{}: {}", excerpt(comms->name), problem), seconds);
     }
-    TRY(row.device, device_of(kernel.device));
+    if (!comms->ranks.empty()) {
+      row.group = comms->group_name + comms->ranks;
+      row.member = fmt::format("{}/{}", trace_.rank, kernel.device);
+    }
     rows_.add(row);
-    return {};
   }
 
   std::string describe(const KinetoComms& comms, TraceCollective& row) const {
@@ -193,7 +250,9 @@ class Kineto {
   const Foreign& file_;
   TraceRows rows_;
   Spans spans_;
-  std::unordered_map<std::uint64_t, std::size_t> by_external_;
+  std::unordered_map<std::uint64_t, std::vector<std::size_t>> by_external_;
+  /// Processes that launch on a device, of kernels that leave no doubt.
+  std::map<int, std::set<std::uint64_t>> users_;
   std::map<int, std::string> devices_;
 };
 
@@ -212,8 +271,21 @@ Result<void> read_kineto(std::string_view text, const Foreign& file,
   source.note =
       "medians of kernel times; of collectives with the wait for the other "
       "ranks";
+  source.libraries = trace.libraries;
+  if (trace.began > 0) source.date = utc(trace.began);
   gather.begin(std::move(source));
-  return Kineto(trace, file).read(gather);
+  RankTrace rank{.rank = trace.rank,
+                 .world = trace.world,
+                 .began = trace.began,
+                 .samples = Kineto(trace, file).read(gather)};
+  if (trace.world < 2 || trace.rank < 0) {
+    rank.samples.into(gather, file.path);
+    return {};
+  }
+  rank.run = fmt::format("{} ranks over {}", trace.world, trace.backend);
+  for (const auto& [number, name] : trace.devices) rank.run += ", " + name;
+  gather.trace = std::make_unique<RankTrace>(std::move(rank));
+  return {};
 }
 
 }  // namespace troupe::profiles

@@ -9,6 +9,7 @@
 
 #include "base/progress.h"
 #include "base/text.h"
+#include "profiles/dates.h"
 #include "profiles/nvtx_text.h"
 #include "profiles/readers.h"
 #include "profiles/spans.h"
@@ -23,11 +24,19 @@ constexpr const char* kKernels = "CUPTI_ACTIVITY_KIND_KERNEL";
 constexpr const char* kCalls = "CUPTI_ACTIVITY_KIND_RUNTIME";
 constexpr const char* kCopies = "CUPTI_ACTIVITY_KIND_MEMCPY";
 constexpr const char* kRanges = "NVTX_EVENTS";
+constexpr const char* kStart = "TARGET_INFO_SESSION_START_TIME";
+constexpr const char* kSystem = "TARGET_INFO_SYSTEM_ENV";
+constexpr std::size_t kMostLibraries = 8;
 /// Ids carry the process in their upper bytes, the thread in the lowest three.
 constexpr std::int64_t kThreadBits = 0xFFFFFF;
 /// CUpti_ActivityMemcpyKind.
+constexpr int kHostToDevice = 1;
+constexpr int kDeviceToHost = 2;
 constexpr int kDeviceToDevice = 8;
 constexpr int kPeer = 10;
+/// CUpti_ActivityMemoryKind.
+constexpr int kPageable = 1;
+constexpr int kPinned = 2;
 
 struct Interrupted {};
 
@@ -41,8 +50,9 @@ class Export {
         db_, "SELECT name FROM sqlite_master WHERE type = 'table'");
     while (names.executeStep()) {
       const std::string table = names.getColumn(0).getString();
-      for (const char* known : {kKernels, kCalls, kCopies, kRanges, "StringIds",
-                                "TARGET_INFO_GPU", "TARGET_INFO_CUDA_DEVICE"}) {
+      for (const char* known :
+           {kKernels, kCalls, kCopies, kRanges, kStart, kSystem, "StringIds",
+            "TARGET_INFO_GPU", "TARGET_INFO_CUDA_DEVICE"}) {
         if (table == known) read_columns(table);
       }
     }
@@ -101,7 +111,7 @@ class Nsys {
  public:
   Nsys(Export& db, const Foreign& file) : db_(db), file_(file) {}
 
-  Result<void> read(Gather& gather) {
+  void read(Gather& gather) {
     if (db_.has("StringIds")) {
       db_.each("StringIds", {"id", "value"}, [&](SQLite::Statement& s) {
         strings_[s.getColumn(0).getInt64()] = s.getColumn(1).getString();
@@ -111,15 +121,49 @@ class Nsys {
     read_ranges();
     read_launches();
     TraceRows rows(calls_);
-    TRY_DO(read_kernels(rows));
-    TRY_DO(read_copies(rows));
+    read_kernels(rows);
+    read_copies(rows);
+    if (spans_seen_ == 0) {
+      gather.reject(file_.path,
+                    "no NVTX ranges: which operators the kernels are of is "
+                    "not known; record with torch.autograd.profiler."
+                    "emit_nvtx(record_shapes=True) and nsys profile --trace "
+                    "cuda,nvtx");
+    }
     if (broken_ > 0) {
       gather.reject(file_.path, fmt::format("{} kernels or copies that end "
                                             "before they start",
                                             broken_));
     }
-    rows.finish(gather, file_.path);
-    return {};
+    rows.finish().into(gather, file_.path);
+  }
+
+  /// When the recording began, in seconds since 1970; 0 when it does not say.
+  std::int64_t began() {
+    std::int64_t seconds = 0;
+    if (db_.has(kStart)) {
+      db_.each(kStart, {"utcEpochNs"}, [&](SQLite::Statement& s) {
+        seconds = s.getColumn(0).getInt64() / 1'000'000'000;
+      });
+    }
+    return std::max<std::int64_t>(seconds, 0);
+  }
+
+  /// The driver, as far as the environment of the target says.
+  std::string libraries() {
+    std::vector<std::string> names;
+    if (db_.has(kSystem)) {
+      db_.each(kSystem, {"name", "value"}, [&](SQLite::Statement& s) {
+        const std::string name = string_of(s.getColumn(0));
+        const std::string value = string_of(s.getColumn(1));
+        const bool tells = name.find("CUDA") != std::string::npos ||
+                           name.find("Driver") != std::string::npos;
+        if (tells && !value.empty() && names.size() < kMostLibraries) {
+          names.push_back(excerpt(name) + " " + excerpt(value));
+        }
+      });
+    }
+    return join(names);
   }
 
  private:
@@ -165,6 +209,7 @@ class Nsys {
                const std::int64_t thread = s.getColumn(2).getInt64();
                if (text.starts_with("ncclCommInit")) learn_group(json);
                if (s.getColumn(1).isNull() || text.empty()) return;
+               ++spans_seen_;
                spans_.add(static_cast<std::uint64_t>(thread),
                           s.getColumn(0).getDouble(),
                           s.getColumn(1).getDouble(), calls_.size());
@@ -216,25 +261,38 @@ class Nsys {
     return spans_.around(at->second.first, at->second.second);
   }
 
-  Result<void> read_kernels(TraceRows& rows) {
-    Result<void> result;
+  void read_kernels(TraceRows& rows) {
     db_.each(kKernels,
              {"start", "end", "deviceId", "correlationId", "globalPid",
               "demangledName", "shortName", "name"},
              [&](SQLite::Statement& s) {
-               if (!result) return;
                std::string name;
                for (int i = 5; i < 8 && name.empty(); ++i) {
                  name = string_of(s.getColumn(i));
                }
                const double seconds = seconds_of(s);
                if (seconds < 0) return;
-               const auto inside =
-                   around(s.getColumn(4).getInt64(), s.getColumn(3).getInt64());
-               result =
-                   add(rows, s.getColumn(2).getInt64(), name, inside, seconds);
+               const std::int64_t process = s.getColumn(4).getInt64();
+               const std::int64_t number = s.getColumn(2).getInt64();
+               const auto device = device_of(number);
+               if (!device) {
+                 return rows.leave_out(device.error().message, seconds);
+               }
+               const auto inside = around(process, s.getColumn(3).getInt64());
+               if (!name.starts_with("nccl")) {
+                 return rows.add(TraceKernel{*device, name, seconds, inside});
+               }
+               TraceCollective row{
+                   .device = *device,
+                   .seconds = seconds,
+                   .start = s.getColumn(0).getDouble(),
+                   .member = fmt::format("{}/{}", process, number)};
+               const std::string problem = describe(inside, row);
+               if (!problem.empty()) {
+                 return rows.leave_out("NCCL kernels: " + problem, seconds);
+               }
+               rows.add(row);
              });
-    return result;
   }
 
   /// Negative, and counted, when it ends before it starts.
@@ -249,25 +307,6 @@ class Nsys {
     return seconds;
   }
 
-  Result<void> add(TraceRows& rows, std::int64_t number,
-                   const std::string& name,
-                   const std::vector<std::size_t>& inside, double seconds) {
-    if (name.starts_with("nccl")) {
-      TraceCollective row{.seconds = seconds};
-      const std::string problem = describe(inside, row);
-      if (!problem.empty()) {
-        rows.leave_out("NCCL kernels: " + problem, seconds);
-        return {};
-      }
-      TRY(row.device, device_of(number));
-      rows.add(row);
-      return {};
-    }
-    TRY(const std::string device, device_of(number));
-    rows.add(TraceKernel{device, name, seconds, inside});
-    return {};
-  }
-
   std::string describe(const std::vector<std::size_t>& inside,
                        TraceCollective& row) const {
     for (const std::size_t i : inside) {
@@ -280,6 +319,7 @@ class Nsys {
       }
       const Group& g = group->second;
       row.collective = *collective;
+      row.group = payload->communicator;
       row.ranks = *collective == Collective::send_receive ? 2 : g.ranks;
       // NCCL's size is a rank's share where a buffer is gathered or scattered.
       const bool share = *collective == Collective::all_gather ||
@@ -295,35 +335,46 @@ class Nsys {
     return "the size of the message is not recorded (NCCL's NVTX ranges)";
   }
 
-  Result<void> read_copies(TraceRows& rows) {
-    if (!db_.has(kCopies)) return {};
-    Result<void> result;
-    db_.each(kCopies, {"start", "end", "deviceId", "copyKind", "bytes"},
-             [&](SQLite::Statement& s) {
-               const double seconds = seconds_of(s);
-               if (!result || seconds < 0) return;
-               const int kind = s.getColumn(3).getInt();
-               if (kind != kDeviceToDevice && kind != kPeer) {
-                 rows.leave_out(
-                     "copies between host and device: nothing "
-                     "here prices them",
-                     seconds);
-                 return;
-               }
-               const auto device = device_of(s.getColumn(2).getInt64());
-               if (!device) {
-                 result = fail(device.error());
-                 return;
-               }
-               const std::int64_t bytes = s.getColumn(4).getInt64();
-               if (kind == kDeviceToDevice) {
-                 rows.add_device_copy(*device, bytes, seconds);
-               } else {
-                 rows.add(TraceCollective{*device, Collective::send_receive, 2,
-                                          2, bytes, seconds});
-               }
-             });
-    return result;
+  void read_copies(TraceRows& rows) {
+    if (!db_.has(kCopies)) return;
+    db_.each(
+        kCopies,
+        {"start", "end", "deviceId", "copyKind", "bytes", "srcKind", "dstKind"},
+        [&](SQLite::Statement& s) {
+          const double seconds = seconds_of(s);
+          if (seconds < 0) return;
+          const auto device = device_of(s.getColumn(2).getInt64());
+          if (!device) {
+            return rows.leave_out(device.error().message, seconds);
+          }
+          const int kind = s.getColumn(3).getInt();
+          const std::int64_t bytes = s.getColumn(4).getInt64();
+          if (kind == kDeviceToDevice) {
+            return rows.add_device_copy(*device, bytes, seconds);
+          }
+          if (kind == kPeer) {
+            return rows.add(TraceCollective{*device, Collective::send_receive,
+                                            2, 2, bytes, seconds});
+          }
+          if (kind != kHostToDevice && kind != kDeviceToHost) {
+            return rows.leave_out("copies of another kind", seconds);
+          }
+          const int host = s.getColumn(kind == kHostToDevice ? 5 : 6).getInt();
+          if (host != kPinned) {
+            return rows.leave_out(host == kPageable
+                                      ? "copies of pageable host memory: rows "
+                                        "are of pinned memory"
+                                      : "copies with the host that do not say "
+                                        "whether its memory is pinned",
+                                  seconds);
+          }
+          rows.add_host_copy(
+              {.device = *device,
+               .route = kind == kHostToDevice ? CopyRoute::host_to_device
+                                              : CopyRoute::device_to_host,
+               .bytes = bytes},
+              seconds);
+        });
   }
 
   struct Group {
@@ -336,6 +387,7 @@ class Nsys {
   std::map<std::int64_t, std::string> strings_, devices_, known_;
   int gpus_ = 0;
   int broken_ = 0;
+  std::int64_t spans_seen_ = 0;
   std::vector<TorchCall> calls_;
   std::vector<std::string> messages_;  ///< of NCCL's calls, parallel to calls_
   Spans spans_;
@@ -362,8 +414,14 @@ Result<void> read_nsys(const Foreign& file, Gather& gather) {
     source.note =
         "medians of kernel times; of collectives with the wait for the other "
         "ranks";
+    Nsys nsys(db, file);
+    if (const std::int64_t began = nsys.began(); began > 0) {
+      source.date = utc(began);
+    }
+    source.libraries = nsys.libraries();
     gather.begin(std::move(source));
-    return Nsys(db, file).read(gather);
+    nsys.read(gather);
+    return {};
   } catch (const SQLite::Exception& e) {
     return fail(Fault::input, fmt::format("{}: {}", file.path, e.what()));
   } catch (const Interrupted&) {

@@ -29,6 +29,15 @@ inline double relative_spread(const std::vector<double>& values) {
   return std::isfinite(spread) ? spread : 0;
 }
 
+/// The row with the median, spread and number of its times.
+template <typename Row>
+Row with_times(Row row, const std::vector<double>& seconds) {
+  row.time_s = rounded(median_of(seconds), 9);
+  row.spread = rounded(relative_spread(seconds), 3);
+  row.samples = static_cast<int>(seconds.size());
+  return row;
+}
+
 /// Rows without a time, each with the seconds measured for it.
 template <typename Row>
 class Repeats {
@@ -43,14 +52,18 @@ class Repeats {
         .first->second.second.push_back(seconds);
   }
 
+  void add(const Repeats& other) {
+    for (const auto& [key, entry] : other.rows_) {
+      auto& times = rows_.try_emplace(key, entry.first, std::vector<double>{})
+                        .first->second.second;
+      times.insert(times.end(), entry.second.begin(), entry.second.end());
+    }
+  }
+
   /// The rows, in a stable order, refused ones with `where`.
   void into(Gather& gather, const std::string& where) const {
     for (const auto& [key, entry] : rows_) {
-      Row row = entry.first;
-      row.time_s = rounded(median_of(entry.second), 9);
-      row.spread = rounded(relative_spread(entry.second), 3);
-      row.samples = static_cast<int>(entry.second.size());
-      gather.add(std::move(row), where);
+      gather.add(with_times(entry.first, entry.second), where);
     }
   }
   bool empty() const { return rows_.empty(); }

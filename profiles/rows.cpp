@@ -195,6 +195,15 @@ std::optional<std::string> problem_of(const CopyRow& row) {
   return {};
 }
 
+bool lists(std::string_view all, std::string_view one) {
+  while (!one.empty() && !all.empty()) {
+    const auto end = all.find("; ");
+    if (all.substr(0, end) == one) return true;
+    all.remove_prefix(end == std::string_view::npos ? all.size() : end + 2);
+  }
+  return false;
+}
+
 std::string_view name_of(Part part) {
   switch (part) {
     case Part::layer:

@@ -22,14 +22,17 @@ namespace troupe::profiles {
 struct Source {
   std::string name = {};
   std::string kind = {};       ///< "measured", "fitted" or "published"
-  std::string file = {};       ///< as it was called
-  std::string file_hash = {};  ///< content hash of the file
+  std::string file = {};       ///< as it was called; several joined by "; "
+  std::string file_hash = {};  ///< their content hashes
   std::string date = {};       ///< of the measurement, ISO 8601, may be partial
   std::string licence = {};
   std::string libraries = {};  ///< what ran: "vLLM 0.4, CUDA 12.1"
   std::string citation = {};   ///< URL or paper
   std::string note = {};
 };
+
+/// Whether `one` is among names or hashes of files joined by "; ".
+bool lists(std::string_view all, std::string_view one);
 
 /// A device kind that rows name: shipped (clusters/devices), or declared.
 struct DeviceName {

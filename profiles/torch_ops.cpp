@@ -295,6 +295,7 @@ TorchMatch match_torch(const TorchCall& call, std::optional<DType> kernel) {
   if (call.op) return {TorchPart{*call.op}, {}};
   const Entry* entry = entry_of(call.name);
   if (entry == nullptr) return {{}, "no such operator here"};
+  if (call.sizes.empty()) return {{}, kNoSizes};
   Reading r{call, entry->first, entry->flag, entry->window, {}};
   const bool adam = entry->read == read_adam;
   auto dtype = torch_dtype(r.type(entry->first));

@@ -67,13 +67,10 @@ void TraceRows::add(const TraceKernel& kernel) {
   }
 }
 
-void TraceRows::add(const TraceCollective& c) {
-  collectives_.add(CollectiveRow{.device = c.device,
-                                 .collective = c.collective,
-                                 .ranks = c.ranks,
-                                 .per_node = c.per_node,
-                                 .bytes = c.bytes},
-                   c.seconds);
+void TraceRows::add(const TraceCollective& c) { samples_.collectives.add(c); }
+
+void TraceRows::add_host_copy(const CopyRow& copy, double seconds) {
+  samples_.copies.add(copy, seconds);
 }
 
 void TraceRows::add_device_copy(const std::string& device, std::int64_t bytes,
@@ -84,13 +81,11 @@ void TraceRows::add_device_copy(const std::string& device, std::int64_t bytes,
   OperatorRow row{.device = device, .op = {}};
   row.op = kernels::rows_by_columns(kernels::OpKind::copy, bytes / 2, 1,
                                     kernels::DType::bf16);
-  operators_.add(std::move(row), seconds);
+  samples_.operators.add(std::move(row), seconds);
 }
 
 void TraceRows::leave_out(const std::string& reason, double seconds) {
-  LeftOut& left = left_out_[reason];
-  ++left.kernels;
-  left.seconds += seconds;
+  samples_.leave_out(reason, seconds);
 }
 
 void TraceRows::close(std::size_t index, const Owner& owner) {
@@ -111,9 +106,8 @@ void TraceRows::close(std::size_t index, const Owner& owner) {
     parts_[{owner.device, *match.part}].push_back(owner.seconds);
     return;
   }
-  LeftOut& left = left_out_[fmt::format("{}: {}", call.name, match.reason)];
-  left.kernels += owner.kernels;
-  left.seconds += owner.seconds;
+  samples_.leave_out(fmt::format("{}: {}", call.name, match.reason),
+                     owner.seconds, owner.kernels);
 }
 
 void TraceRows::close_parts() {
@@ -139,23 +133,14 @@ void TraceRows::close_parts() {
                 sum);
       continue;
     }
-    for (const double t : times) operators_.add(row, t + rest);
+    for (const double t : times) samples_.operators.add(row, t + rest);
   }
 }
 
-void TraceRows::finish(Gather& gather, const std::string& file) {
+TraceSamples TraceRows::finish() {
   for (const auto& [call, owner] : owners_) close(call, owner);
   close_parts();
-  operators_.into(gather, file);
-  collectives_.into(gather, file);
-  std::vector<std::pair<std::string, LeftOut>> reasons(left_out_.begin(),
-                                                       left_out_.end());
-  std::ranges::stable_sort(reasons, std::greater<>(),
-                           [](const auto& r) { return r.second.seconds; });
-  for (const auto& [reason, left] : reasons) {
-    gather.reject(file, fmt::format("{} kernels, {:.4g} ms: {}", left.kernels,
-                                    left.seconds * 1e3, reason));
-  }
+  return std::move(samples_);
 }
 
 std::optional<Collective> collective_named(std::string_view name) {

@@ -10,9 +10,8 @@
 #include <string_view>
 #include <vector>
 
-#include "profiles/gather.h"
-#include "profiles/repeats.h"
 #include "profiles/torch_ops.h"
+#include "profiles/trace_samples.h"
 
 namespace troupe::profiles {
 
@@ -23,16 +22,6 @@ struct TraceKernel {
   double seconds = 0;
   /// Calls that contain its launch, the outermost first: indices of `calls`.
   std::vector<std::size_t> around;
-};
-
-/// A collective kernel.
-struct TraceCollective {
-  std::string device = {};
-  clusters::Collective collective{};
-  int ranks = 0;
-  int per_node = 0;
-  std::int64_t bytes = 0;  ///< as in CollectiveRow
-  double seconds = 0;
 };
 
 class TraceRows {
@@ -47,10 +36,11 @@ class TraceRows {
                        double seconds);
   /// A kernel that is no row.
   void leave_out(const std::string& reason, double seconds);
+  /// A copy from or to the host's memory.
+  void add_host_copy(const CopyRow& copy, double seconds);
 
-  /// All rows into `gather`; what was left out as one refusal for each reason,
-  /// the one that took longest first.
-  void finish(Gather& gather, const std::string& file);
+  /// Everything that was added.
+  TraceSamples finish();
 
  private:
   struct Owner {
@@ -61,10 +51,6 @@ class TraceRows {
     std::int64_t elements = 0;  ///< of an optimizer step of many kernels
     int kernels = 0;
   };
-  struct LeftOut {
-    int kernels = 0;
-    double seconds = 0;
-  };
   /// The call that is an operator, or nothing.
   std::optional<std::size_t> owner_of(const std::vector<std::size_t>& around);
   void close_owners();
@@ -74,9 +60,7 @@ class TraceRows {
   const std::vector<TorchCall>& calls_;
   std::map<std::size_t, Owner> owners_;
   std::map<std::pair<std::string, TorchPart>, std::vector<double>> parts_;
-  Repeats<OperatorRow> operators_;
-  Repeats<CollectiveRow> collectives_;
-  std::map<std::string, LeftOut> left_out_;
+  TraceSamples samples_;
 };
 
 /// PyTorch's and NCCL's names of collectives ("_allgather_base",

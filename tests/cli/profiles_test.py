@@ -205,6 +205,40 @@ class Ingest(CliTest):
                      self.home / "no" / "folder" / "x.db", names="no/folder")
         self.assertFalse((self.home / "no").exists())
 
+    def test_what_no_device_can_do_is_refused(self):
+        row = CSV.split("# device: lab-gpu")[0] + (
+            "# table: operators\n"
+            "device,op,dtype,dims,time_s\n"
+            "t4,gemm,fp16,1x4096x4096x4096,0.00006\n"
+            "t4,gemm,fp16,1x4096x4096x4096,0.006\n")
+        told = self.json_of("ingest", self.write("t4.csv", row),
+                            "--profiles", "t4.db")
+        self.assertEqual((told["inserted"], told["rejected"]), (1, 1))
+        self.assertIn("more than a t4 has: 65 dense", told["rejections"][0])
+
+    def test_files_that_lead_elsewhere_say_where(self):
+        self.refused("ingest", "profiles.db", names="profiles export")
+        self.refused("ingest", self.write("run.nsys-rep", b"\x7fNVTX"),
+                     names="nsys export --type sqlite")
+        foreign = {"format": "someone else's", "accelerator": {}}
+        said = self.refused("ingest", self.write("foreign.json", foreign),
+                            names="no known format")
+        self.assertNotIn("version", said)
+
+    def test_an_unknown_gpu_lists_the_known_ones(self):
+        trace = {"deviceProperties": [
+            {"id": 0, "name": "NVIDIA H100 80GB HBM3"},
+            {"id": 1, "name": "NVIDIA H20-3e"}], "traceEvents": [
+            {"ph": "X", "cat": "gpu_memcpy", "ts": 1, "dur": 26,
+             "name": "Memcpy HtoD (Pinned -> Device)",
+             "args": {"device": device, "bytes": 1048576}}
+            for device in (0, 1)]}
+        told = self.json_of("ingest", self.write("mixed.json", trace),
+                            "--profiles", "mixed.db")
+        self.assertEqual((told["inserted"], told["rejected"]), (1, 1))
+        for word in ("H20-3e", "--device", "h100-sxm"):
+            self.assertIn(word, told["rejections"][0])
+
     def test_formats_are_listed(self):
         said = self.refused("ingest", "x.csv", "--format", "foo",
                             names=["kineto", "nccl-tests", "vidur-compute"])

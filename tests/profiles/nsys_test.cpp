@@ -164,7 +164,9 @@ TEST(Nsys, CopiesWithinAndBetweenDevices) {
   Database db = empty_database();
   const IngestReport report = value_of(ingest(db, scratch / "run.sqlite"));
   EXPECT_EQ(report.inserted, 2);
-  EXPECT_THAT(report.rejections, Contains(HasSubstr("host and device")));
+  EXPECT_THAT(report.rejections, Contains(HasSubstr("do not say whether")));
+  EXPECT_THAT(report.rejections, Contains(HasSubstr("emit_nvtx(record_shapes"
+                                                    "=True)")));
   EXPECT_THAT(report.rejections, Contains(HasSubstr("end before they start")));
   const auto copy = value_of(db.operators_of("h100-sxm", OpKind::copy));
   ASSERT_EQ(copy.size(), 1U);
@@ -173,6 +175,40 @@ TEST(Nsys, CopiesWithinAndBetweenDevices) {
   const auto peer = value_of(db.select<CollectiveRow>("h100-sxm", ""));
   ASSERT_EQ(peer.size(), 1U);
   EXPECT_EQ(peer[0].row.collective, clusters::Collective::send_receive);
+}
+
+// The kinds of memory: pinned (2) is a row, pageable (1) is refused.
+TEST(Nsys, CopiesWithThePinnedHostAndWhereTheyComeFrom) {
+  const Scratch scratch;
+  {
+    NsysExport made(scratch / "run.sqlite");
+    made.db().exec(
+        "DROP TABLE CUPTI_ACTIVITY_KIND_MEMCPY;"
+        "CREATE TABLE CUPTI_ACTIVITY_KIND_MEMCPY (start INTEGER, end INTEGER, "
+        "deviceId INTEGER, bytes INTEGER, copyKind INTEGER, srcKind INTEGER, "
+        "dstKind INTEGER);"
+        "INSERT INTO CUPTI_ACTIVITY_KIND_MEMCPY VALUES "
+        "(0, 26000, 0, 1048576, 1, 2, 3), (0, 27000, 0, 1048576, 2, 3, 2), "
+        "(0, 90000, 0, 1048576, 1, 1, 3);"
+        "CREATE TABLE TARGET_INFO_SESSION_START_TIME (utcEpochNs INTEGER);"
+        "INSERT INTO TARGET_INFO_SESSION_START_TIME VALUES "
+        "(1700000000000000000);"
+        "CREATE TABLE TARGET_INFO_SYSTEM_ENV (name TEXT, value TEXT);"
+        "INSERT INTO TARGET_INFO_SYSTEM_ENV VALUES ('Hostname', 'secret'), "
+        "('CUDA Driver Version', '12.4')");
+  }
+  Database db = empty_database();
+  const IngestReport report = value_of(ingest(db, scratch / "run.sqlite"));
+  EXPECT_EQ(report.inserted, 2);
+  EXPECT_THAT(report.rejections, Contains(HasSubstr("pageable")));
+  const auto rows = value_of(db.select<CopyRow>("h100-sxm", ""));
+  ASSERT_EQ(rows.size(), 2U);
+  EXPECT_EQ(rows[0].row.route, CopyRoute::device_to_host);
+  EXPECT_EQ(rows[1].row.route, CopyRoute::host_to_device);
+  EXPECT_DOUBLE_EQ(rows[1].row.time_s, 26e-6);
+  const Source source = value_of(db.sources())[0].source;
+  EXPECT_EQ(source.date, "2023-11-14T22:13:20Z");
+  EXPECT_EQ(source.libraries, "CUDA Driver Version 12.4");
 }
 
 TEST(Nsys, OtherDatabasesAreErrorsAndStayAsTheyAre) {
@@ -198,8 +234,14 @@ TEST(Nsys, OtherDatabasesAreErrorsAndStayAsTheyAre) {
   for (const char* name : {"other.sqlite", "ours.db"}) {
     const auto report = ingest(db, scratch / name);
     ASSERT_FALSE(report) << name;
-    EXPECT_THAT(report.error().message, HasSubstr("Nsight Systems"));
+    EXPECT_THAT(report.error().message,
+                HasSubstr(std::string_view(name) == "ours.db"
+                              ? "troupe profiles export --profiles"
+                              : "Nsight Systems"));
   }
+  const auto report = ingest(db, scratch.write("run.nsys-rep", "NVTX"));
+  ASSERT_FALSE(report);
+  EXPECT_THAT(report.error().message, HasSubstr("nsys export --type sqlite"));
   EXPECT_EQ(value_of(ingest(db, scratch / "odd.sqlite")).inserted, 0);
   std::string text = value_of(read_file(scratch / "odd.sqlite"));
   for (std::size_t i = 100; i < text.size(); i += 7) text[i] = '\xee';

@@ -7,6 +7,7 @@
 #include <limits>
 
 #include "profiles/devices.h"
+#include "profiles/plausible.h"
 #include "tests/profiles/support.h"
 
 namespace troupe::profiles {
@@ -100,6 +101,68 @@ TEST(Rows, DimensionsReadBack) {
                           "99999999999999999999"}) {
     EXPECT_FALSE(from_text(bad, dims)) << bad;
   }
+}
+
+// 4096^3 products are 137.4 GFLOP: a T4 of 65 TFLOP/s needs 2.1 ms, with the
+// margin of 1.25 at least 1.69 ms.
+TEST(Plausible, NoDeviceIsFasterThanItsPeak) {
+  const auto t4 = kind("t4");
+  OperatorRow row{.device = "t4",
+                  .op = kernels::gemm(4096, 4096, 4096, kernels::DType::fp16),
+                  .time_s = 60e-6};
+  ASSERT_TRUE(problem_on(row, t4));
+  EXPECT_NE(problem_on(row, t4)->find("2.29e+03 TFLOP/s"), std::string::npos);
+  row.time_s = 1.68e-3;
+  EXPECT_TRUE(problem_on(row, t4));
+  row.time_s = 1.70e-3;
+  EXPECT_FALSE(problem_on(row, t4));
+  EXPECT_FALSE(problem_on(row, clusters::DeviceKind{}));
+  // TF32 of an A100, given as fp32: 0.9 ms are 152 of 156 TFLOP/s.
+  row.op.dtype = kernels::DType::fp32;
+  row.time_s = 0.9e-3;
+  EXPECT_FALSE(problem_on(row, kind("a100-sxm-80")));
+  EXPECT_TRUE(problem_on(row, kind("v100-sxm-16")));
+  // A GeForce sums fp16 in fp16 at twice the rate: 1.4 ms are 98 TFLOP/s.
+  row.op.dtype = kernels::DType::fp16;
+  row.time_s = 1.4e-3;
+  EXPECT_FALSE(problem_on(row, kind("rtx-3090")));
+  row.op.dtype = kernels::DType::bf16;
+  EXPECT_TRUE(problem_on(row, kind("rtx-3090")));
+}
+
+// 8 GB are read and written in 1 ms: 16 TB/s of an H100's 3.35. 32 MB in 4 us
+// as fast may have been in the cache.
+TEST(Plausible, MemoryBeyondTheCachesHasItsBandwidth) {
+  const auto h100 = kind("h100-sxm");
+  const auto copy = [](std::int64_t elements, double time_s) {
+    return OperatorRow{
+        .device = "h100-sxm",
+        .op = kernels::rows_by_columns(kernels::OpKind::copy, elements, 1,
+                                       kernels::DType::bf16),
+        .time_s = time_s};
+  };
+  EXPECT_TRUE(problem_on(copy(4'000'000'000, 1e-3), h100));
+  EXPECT_FALSE(problem_on(copy(4'000'000'000, 5e-3), h100));
+  EXPECT_FALSE(problem_on(copy(16'000'000, 4e-6), h100));
+}
+
+// A layer of Llama 7B: 202 M weights, 4096 tokens, forward 1.66 TFLOP.
+TEST(Plausible, LayersHaveTheirProducts) {
+  LayerRow row{.device = "h100-sxm",
+               .key = {.hidden = 4096,
+                       .heads = 32,
+                       .kv_heads = 32,
+                       .head_dim = 128,
+                       .ffn = 11008,
+                       .gated = true,
+                       .seq_len = 4096},
+               .time_s = 1.2e-3};
+  EXPECT_TRUE(problem_on(row, kind("h100-sxm")));
+  row.time_s = 1.4e-3;
+  EXPECT_FALSE(problem_on(row, kind("h100-sxm")));
+  row.time_s = 1.2e-3;
+  row.key.tp = 2;
+  EXPECT_FALSE(problem_on(row, kind("h100-sxm")));
 }
 
 TEST(Devices, ArchitectureBoardAndAliases) {
