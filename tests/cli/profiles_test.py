@@ -1,12 +1,14 @@
 """troupe ingest and troupe profiles: the cost database."""
 import json
 import os
+import re
 import shutil
 import sqlite3
 import tempfile
+import textwrap
 import unittest
 
-from support import CSV, SHORT, CliTest
+from support import CSV, ROOT, SHORT, CliTest
 
 
 class Ingest(CliTest):
@@ -279,6 +281,20 @@ class Ingest(CliTest):
         after = self.simulate(strategy, "--profiles", "mine.db")["step_time_s"]
         # 32 layers of four all-reduces of 2048 x 4096 x 2 bytes, 4 ms each.
         self.assertGreater(after - before, 100 * 0.0035)
+
+    def test_the_documented_device_of_ones_own(self):
+        text = (ROOT / "profiles" / "FORMAT.md").read_text()
+        text = text.split("## Devices that are not shipped")[1]
+        blocks = [textwrap.dedent(b) for b in
+                  re.findall(r"\n\n((?:    .*\n)+)", text)][:3]
+        for name, block in zip(("cluster.json", "desk.csv", "strategy.json"),
+                               blocks):
+            self.write(name, block)
+        self.assertEqual(self.ingest("desk.csv"), (4, 0, 0))
+        done = self.simulate("strategy.json")
+        self.assertGreater(done["provenance"]["measured"], 0.5)
+        # 24 layers of 37 ms of products forward, at least twice that backward.
+        self.assertGreater(done["step_time_s"], 24 * 0.037)
 
     def test_the_answer_rests_on_what_was_ingested(self):
         self.ingest(self.write("lab.csv", CSV), "--profiles", "lab.db")
