@@ -79,10 +79,10 @@ Result<Buffer> Context::allocate(Bytes size) {
     (void)cudaGetLastError();
     std::size_t free = 0, total = 0;
     (void)cudaMemGetInfo(&free, &total);
-    return fail(Fault::io, "GPU " + std::to_string(device().ordinal) + " has " +
-                               std::to_string(free >> 20) + " MiB free, " +
-                               std::to_string(size.v >> 20) +
-                               " MiB were asked for");
+    return fail(Fault::unavailable,
+                "GPU " + std::to_string(device().ordinal) + " has " +
+                    std::to_string(free >> 20) + " MiB free, " +
+                    std::to_string(size.v >> 20) + " MiB were asked for");
   }
   TRY_DO(checked(code, "allocating GPU memory"));
   return Buffer(data, size, device().ordinal);

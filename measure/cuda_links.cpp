@@ -79,6 +79,12 @@ class CudaLinks final : public LinkMachine {
     return library_ ? "NCCL " + (*library_)->version() : "";
   }
   Bytes largest() const override { return largest_; }
+  void release() override {
+    for (Member& m : members_) {
+      m.in = cuda::Buffer();
+      m.out = cuda::Buffer();
+    }
+  }
 
   Result<double> time_peer(int from, int to, Bytes bytes, int runs) override {
     Member& source = at(from);

@@ -115,18 +115,20 @@ class Run {
 };
 
 Bytes Run::largest() const {
-  Bytes most = std::min(options_.most, Bytes{machine_.info().memory.v / 8});
+  Bytes most = std::min({options_.most, machine_.info().largest_copy,
+                         Bytes{machine_.info().memory.v / 8}});
   if (links_ != nullptr) most = std::min(most, links_->largest());
   return most;
 }
 
 Result<void> Run::remember(LinkSampler& sampler) {
   const std::string& device = machine_.info().device;
-  std::map<std::pair<LinkSeries, std::int64_t>, double> known;
+  std::map<std::pair<LinkSeries, std::int64_t>, Timing> known;
   TRY(const auto copies,
       database_.select<profiles::CopyRow>(device, options_.source));
   for (const auto& [source, row] : copies) {
-    known[{LinkSeries{.route = row.route}, row.bytes}] = row.time_s;
+    known[{LinkSeries{.route = row.route}, row.bytes}] = {
+        row.time_s, row.spread, row.samples};
   }
   TRY(const auto collectives,
       database_.select<profiles::CollectiveRow>(device, options_.source));
@@ -135,7 +137,7 @@ Result<void> Run::remember(LinkSampler& sampler) {
     known[{LinkSeries{.collective = row.collective,
                       .devices = std::vector<int>(
                           static_cast<std::size_t>(row.ranks))},
-           row.bytes}] = row.time_s;
+           row.bytes}] = {row.time_s, row.spread, row.samples};
   }
   for (std::size_t c = 0; c < series_.size(); ++c) {
     // Rows know how many devices, not which.
@@ -149,7 +151,8 @@ Result<void> Run::remember(LinkSampler& sampler) {
       const LinkSampler::Choice at{c, size};
       const auto row = known.find({key, bytes_of(at).v});
       if (row == known.end()) continue;
-      sampler.add(at, row->second);
+      sampler.add(at, row->second.median_s);
+      report_.links.push_back({series_[c], bytes_of(at), row->second, true});
       ++report_.remembered;
     }
   }
@@ -281,7 +284,7 @@ Result<void> Run::loop(LinkSampler& sampler) {
 Result<void> Run::store() {
   stored_ = now();
   if (section_.copies.empty() && section_.collectives.empty()) return {};
-  TRY_DO(database_.store({section_}));
+  TRY_DO(database_.store({section_}, profiles::OnInterrupt::finish));
   ++report_.batches;
   section_.copies.clear();
   section_.collectives.clear();
@@ -300,6 +303,8 @@ Result<LinkReport> Run::all() {
                       options_.accuracy);
   TRY_DO(remember(sampler));
   const auto looped = loop(sampler);
+  machine_.release_copies();
+  if (links_ != nullptr) links_->release();
   TRY_DO(store());
   if (!looped) return fail(looped.error());
   return std::move(report_);

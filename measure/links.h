@@ -38,6 +38,8 @@ class LinkMachine {
   ///
   /// Errors: io when something fails or does not end in reasonable time.
   virtual Result<double> time_peer(int from, int to, Bytes bytes, int runs) = 0;
+  /// Gives back the buffers that were needed so far.
+  virtual void release() {}
   virtual Result<double> time_collective(clusters::Collective collective,
                                          std::span<const int> devices,
                                          Bytes bytes, int runs) = 0;
@@ -118,10 +120,12 @@ struct MeasuredLink {
   LinkSeries series;
   Bytes bytes;
   Timing timing;
+  bool known = false;  ///< read back: an earlier run of this source did it
 };
 
 struct LinkReport {
-  std::vector<MeasuredLink> links;  ///< in the order of measuring
+  /// Those read back, then the others in the order of measuring.
+  std::vector<MeasuredLink> links;
   int remembered = 0;     ///< sizes that the database knew from this source
   int batches = 0;        ///< transactions
   bool complete = false;  ///< all known within the accuracy

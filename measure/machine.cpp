@@ -23,6 +23,12 @@ std::string device_slug(std::string_view prefix, std::string_view name) {
   return out;
 }
 
+Result<void> Machine::enlarge(std::unique_ptr<Array>& array, Bytes size) {
+  array.reset();  // both together need not fit
+  TRY(array, allocate(size));
+  return {};
+}
+
 Result<int> ordinal_of(std::string_view name) {
   if (name == "cuda") return 0;
   if (name.starts_with("cuda:")) {

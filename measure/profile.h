@@ -2,6 +2,7 @@
 // within a time budget, and goes on where an earlier run stopped.
 #pragma once
 
+#include <filesystem>
 #include <optional>
 #include <string>
 #include <vector>
@@ -15,20 +16,25 @@ namespace troupe::measure {
 
 struct ProfileOptions {
   Range range;
-  double budget_s = 480;    ///< of wall time, measured from the call
+  /// Of wall time, measured from the call. Nothing is begun that is not
+  /// expected to end within.
+  double budget_s = 480;
   double accuracy = 0.02;   ///< operators expected to be this well known rest
   std::string source = {};  ///< of the rows; else made from the machine
   bool operators = true;    ///< and ceilings and layers
   bool layers = true;
   bool copies = true;            ///< in memory, with the host, between devices
   LinkMachine* links = nullptr;  ///< null: one device
+  Timer clock = {};              ///< empty: the machine's steady clock
 };
 
 struct MeasuredOperator {
-  Wanted wanted;
+  Wanted wanted;  ///< without a name where this range does not want it
   OperatorTiming timing;
-  double matrix_share = 0;  ///< achieved of the matrix ceiling, 0 to 1
-  double memory_share = 0;  ///< achieved of the copy bandwidth
+  bool known = false;  ///< read back: an earlier run of this source did it
+  /// Achieved of the ceilings, 0 to 1. Of bandwidth only where the operands
+  /// come from memory.
+  std::optional<double> matrix_share = {}, memory_share = {};
 };
 
 /// A layer run as a whole beside the sum of its operators.
@@ -36,37 +42,56 @@ struct MeasuredLayer {
   std::string model;
   profiles::LayerKey key;
   Timing whole;
+  bool known = false;     ///< an earlier run of this source did it
   double cold_sum_s = 0;  ///< of operators whose operands come from memory
-  double warm_sum_s = 0;
+  std::optional<double> warm_sum_s = {};  ///< where all are known warm
   int guessed = 0;  ///< operators in the sums that were not measured
+};
+
+/// An operator that cannot be measured here.
+struct Refusal {
+  std::string what, reason;
 };
 
 struct ProfileReport {
   MachineInfo machine;
   std::string source;
-  std::optional<Ceilings> ceilings;         ///< with operators
-  std::vector<MeasuredOperator> operators;  ///< in the order of measuring
-  std::vector<MeasuredLayer> layers;
+  /// The best that was seen, operators included.
+  std::optional<Ceilings> ceilings;
+  Clocks clocks;
+  /// Those read back, then the others in the order of measuring.
+  std::vector<MeasuredOperator> operators;
+  std::vector<MeasuredLayer> layers;  ///< likewise
   LinkReport links;
-  int remembered = 0;  ///< operators that the database knew from this source
-  int skipped = 0;     ///< too large for this machine
-  std::size_t left = 0;
-  double expected_error = 0;  ///< of the whole range's time
+
+  // What became of the operators of the range; the sum is `wanted`.
+  std::size_t wanted = 0;
+  std::size_t measured = 0;         ///< in this run
+  std::size_t remembered = 0;       ///< in earlier runs of this source
+  std::size_t within_accuracy = 0;  ///< well enough known without
+  std::size_t too_large = 0;        ///< for this machine's memory
+  std::size_t not_reached = 0;      ///< no time: the next run goes on there
+  std::vector<Refusal> refused;
+
+  std::size_t layers_left = 0;  ///< of the range, not measured
+  /// Of the whole range's time, relative: of all that is wanted, measured or
+  /// not.
+  double expected_error = 0;
   double elapsed_s = 0;
   bool interrupted = false;
+  std::string failure;  ///< of the machine, which ended the run; else empty
   std::vector<std::string> notes;
 };
 
-/// Measures ceilings, copies and links, operators (worst known first) and
-/// whole layers.
+/// Measures ceilings, copies and links, operators (those first by which most
+/// is learned in a second) and whole layers.
 /// Rows are stored in batches of a few seconds, each in one transaction.
+/// An interruption or a machine that breaks ends it early: what was measured
+/// is stored and reported.
 ///
-/// Errors: from the machine and the database; what was stored stays.
+/// Errors: from the database, or when not even ceilings can be measured.
 Result<ProfileReport> profile(Machine& machine, profiles::Database& database,
                               const ProfileOptions& options,
                               const Watch& watch = {});
-
-/// The two ceilings of a machine, from large products and large copies.
-Result<Ceilings> measure_ceilings(Machine& machine, kernels::DType dtype);
 
 }  // namespace troupe::measure

@@ -9,9 +9,32 @@
 namespace troupe::measure {
 namespace {
 
+/// One sample has no spread.
+Json spread_json(const Timing& t) {
+  return t.samples > 1 ? Json(t.spread) : Json(nullptr);
+}
+
 Json to_json(const Timing& t) {
-  return {
-      {"median_s", t.median_s}, {"spread", t.spread}, {"samples", t.samples}};
+  return {{"median_s", t.median_s},
+          {"spread", spread_json(t)},
+          {"samples", t.samples}};
+}
+
+template <typename T>
+Json maybe(const std::optional<T>& value) {
+  return value ? Json(*value) : Json(nullptr);
+}
+
+std::string_view name_of(Product product) {
+  switch (product) {
+    case Product::forward:
+      return "forward";
+    case Product::input_gradient:
+      return "input_gradient";
+    case Product::weight_gradient:
+      return "weight_gradient";
+  }
+  return "";
 }
 
 double ratio(double a, double b) { return b > 0 ? a / b : 0; }
@@ -22,10 +45,11 @@ struct KindShares {
   std::vector<double> matrix, memory, spread;
 };
 
-double median(std::vector<double> values) {
-  if (values.empty()) return 0;
+/// "12 %" of the median, "-" of nothing.
+std::string percent(std::vector<double> values, int digits) {
+  if (values.empty()) return "-";
   std::ranges::sort(values);
-  return values[values.size() / 2];
+  return fmt::format("{:.{}f} %", 100 * values[values.size() / 2], digits);
 }
 
 std::map<kernels::OpKind, KindShares> by_kind(const ProfileReport& report) {
@@ -33,9 +57,11 @@ std::map<kernels::OpKind, KindShares> by_kind(const ProfileReport& report) {
   for (const MeasuredOperator& op : report.operators) {
     KindShares& kind = kinds[op.wanted.op.kind];
     ++kind.count;
-    kind.matrix.push_back(op.matrix_share);
-    kind.memory.push_back(op.memory_share);
-    kind.spread.push_back(op.timing.cold.spread);
+    if (op.matrix_share) kind.matrix.push_back(*op.matrix_share);
+    if (op.memory_share) kind.memory.push_back(*op.memory_share);
+    if (op.timing.cold.samples > 1) {
+      kind.spread.push_back(op.timing.cold.spread);
+    }
   }
   return kinds;
 }
@@ -47,11 +73,23 @@ Json layers_json(const ProfileReport& report) {
                     {"backward", l.key.backward},
                     {"micro_batch", l.key.micro_batch},
                     {"seq_len", l.key.seq_len},
+                    {"known", l.known},
                     {"whole", to_json(l.whole)},
                     {"sum_of_operators_s", l.cold_sum_s},
-                    {"sum_of_warm_operators_s", l.warm_sum_s},
+                    {"sum_of_warm_operators_s", maybe(l.warm_sum_s)},
                     {"operators_guessed", l.guessed},
                     {"sum_over_whole", ratio(l.cold_sum_s, l.whole.median_s)}});
+  }
+  return list;
+}
+
+Json bodies_json(const std::vector<Body>& bodies) {
+  Json list = Json::array();
+  for (const Body& body : bodies) {
+    list.push_back({{"body", body.name},
+                    {"time_s", body.time_s > 0 ? Json(body.time_s) : nullptr},
+                    {"chosen", body.chosen},
+                    {"refusal", body.refusal}});
   }
   return list;
 }
@@ -59,16 +97,39 @@ Json layers_json(const ProfileReport& report) {
 Json operators_json(const ProfileReport& report) {
   Json list = Json::array();
   for (const MeasuredOperator& op : report.operators) {
-    list.push_back({{"operator", to_string(op.wanted.op)},
-                    {"first_use", op.wanted.name},
-                    {"time_s", op.timing.cold.median_s},
-                    {"warm_s", op.timing.warm.median_s},
-                    {"spread", op.timing.cold.spread},
-                    {"samples", op.timing.cold.samples},
-                    {"share_of_matrix_rate", op.matrix_share},
-                    {"share_of_bandwidth", op.memory_share}});
+    const OperatorTiming& t = op.timing;
+    Json one{{"operator", to_string(op.wanted.op)},
+             {"first_use", op.wanted.name},
+             {"known", op.known},
+             {"time_s", t.cold.median_s},
+             {"warm_s", t.warm ? Json(t.warm->median_s) : nullptr},
+             {"spread", spread_json(t.cold)},
+             {"samples", t.cold.samples},
+             {"share_of_matrix_rate", maybe(op.matrix_share)},
+             {"share_of_bandwidth", maybe(op.memory_share)}};
+    if (op.wanted.op.kind == kernels::OpKind::gemm) {
+      one["product"] =
+          op.wanted.name.empty() ? Json(nullptr) : name_of(op.wanted.product);
+    }
+    if (!t.bodies.empty()) one["bodies"] = bodies_json(t.bodies);
+    list.push_back(std::move(one));
   }
   return list;
+}
+
+Json refused_json(const ProfileReport& report) {
+  Json list = Json::array();
+  for (const Refusal& refusal : report.refused) {
+    list.push_back({{"operator", refusal.what}, {"reason", refusal.reason}});
+  }
+  return list;
+}
+
+Json clocks_json(const ProfileReport& report) {
+  const Clocks& c = report.clocks;
+  if (c.samples == 0) return nullptr;
+  return {
+      {"least_mhz", c.least}, {"median_mhz", c.median}, {"samples", c.samples}};
 }
 
 /// Copies, or collectives.
@@ -77,7 +138,9 @@ Json links_json(const ProfileReport& report, bool collectives) {
   for (const MeasuredLink& link : report.links.links) {
     const LinkSeries& s = link.series;
     if (s.collective.has_value() != collectives) continue;
-    Json one{{"bytes", link.bytes.v}, {"timing", to_json(link.timing)}};
+    Json one{{"bytes", link.bytes.v},
+             {"known", link.known},
+             {"timing", to_json(link.timing)}};
     if (collectives) {
       one["collective"] = clusters::name_of(*s.collective);
       one["ranks"] = s.devices.size();
@@ -134,6 +197,35 @@ void write_links(const ProfileReport& report, std::string& out) {
   }
 }
 
+/// What became of the operators, and how the run ended.
+void write_end(const ProfileReport& report, const std::string& database,
+               std::string& out) {
+  const auto line = std::back_inserter(out);
+  constexpr std::size_t kShown = 5;
+  for (std::size_t i = 0; i < report.refused.size(); ++i) {
+    if (i == kShown) {
+      fmt::format_to(line, "refused: {} more\n", report.refused.size() - i);
+      break;
+    }
+    fmt::format_to(line, "refused: {}: {}\n", report.refused[i].what,
+                   report.refused[i].reason);
+  }
+  fmt::format_to(line,
+                 "\n{} operators: {} measured, {} known before, {} known well "
+                 "enough without, {} too large, {} refused, {} not reached\n"
+                 "expected error of all {:.1f} %\n",
+                 report.wanted, report.measured, report.remembered,
+                 report.within_accuracy, report.too_large,
+                 report.refused.size(), report.not_reached,
+                 100 * report.expected_error);
+  if (!report.failure.empty()) {
+    fmt::format_to(line, "ended by a failure: {}\n", report.failure);
+  }
+  fmt::format_to(line, "{} in {:.0f} s; stored in {}\n",
+                 report.interrupted ? "interrupted" : "done", report.elapsed_s,
+                 database);
+}
+
 }  // namespace
 
 Json to_json(const ProfileReport& report, const std::string& database) {
@@ -141,16 +233,23 @@ Json to_json(const ProfileReport& report, const std::string& database) {
           {"name", report.machine.full_name},
           {"libraries", report.machine.libraries},
           {"clocks", report.machine.clocks},
+          {"sm_clock_while_measuring", clocks_json(report)},
           {"source", report.source},
           {"profiles", database},
           {"ceilings", ceilings_json(report)},
-          {"measured", report.operators.size()},
+          {"wanted", report.wanted},
+          {"measured", report.measured},
           {"remembered", report.remembered},
-          {"skipped", report.skipped},
-          {"left", report.left},
+          {"within_accuracy", report.within_accuracy},
+          {"too_large", report.too_large},
+          {"refused", refused_json(report)},
+          {"not_reached", report.not_reached},
+          {"layers_not_reached", report.layers_left},
           {"expected_error", report.expected_error},
           {"elapsed_s", report.elapsed_s},
           {"interrupted", report.interrupted},
+          {"failure",
+           report.failure.empty() ? Json(nullptr) : Json(report.failure)},
           {"operators", operators_json(report)},
           {"layers", layers_json(report)},
           {"copies", links_json(report, false)},
@@ -173,17 +272,21 @@ std::string to_table(const ProfileReport& report, const std::string& database) {
         report.ceilings->matrix_rate * 1e-12, report.ceilings->bandwidth * 1e-9,
         report.ceilings->launch_s * 1e6);
   }
+  if (report.clocks.samples > 0) {
+    fmt::format_to(
+        line, "clock while measuring: median {:.0f} MHz, least {:.0f} MHz\n",
+        report.clocks.median, report.clocks.least);
+  }
   if (!report.operators.empty()) {
     fmt::format_to(line, "\n{:<24}{:>7}{:>14}{:>14}{:>9}\n", "operator",
                    "shapes", "of matrix", "of copy", "spread");
   }
   for (const auto& [kind, shares] : by_kind(report)) {
     const bool matrix = kernels::uses_matrix_units(kind);
-    fmt::format_to(
-        line, "{:<24}{:>7}{:>14}{:>13.0f}%{:>8.1f}%\n", name_of(kind),
-        shares.count,
-        matrix ? fmt::format("{:.0f}%", 100 * median(shares.matrix)) : "",
-        100 * median(shares.memory), 100 * median(shares.spread));
+    fmt::format_to(line, "{:<24}{:>7}{:>14}{:>14}{:>9}\n", name_of(kind),
+                   shares.count,
+                   matrix ? percent(shares.matrix, 0) : std::string(),
+                   percent(shares.memory, 0), percent(shares.spread, 1));
   }
   if (!report.layers.empty()) {
     fmt::format_to(line, "\n{:<32}{:>12}{:>14}{:>8}\n", "layer", "whole ms",
@@ -203,12 +306,7 @@ std::string to_table(const ProfileReport& report, const std::string& database) {
   for (const std::string& note : notes_of(report)) {
     fmt::format_to(line, "note: {}\n", note);
   }
-  fmt::format_to(line,
-                 "\n{} operators measured, {} known before, {} skipped, {} "
-                 "left (expected error of all {:.1f} %) in {:.0f} s\n{}\n",
-                 report.operators.size(), report.remembered, report.skipped,
-                 report.left, 100 * report.expected_error, report.elapsed_s,
-                 database);
+  write_end(report, database, out);
   return out;
 }
 

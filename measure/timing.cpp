@@ -13,28 +13,12 @@ using kernels::Call;
 
 // Sets of operands that together exceed the last cache so many times are
 // taken to come from memory.
-constexpr std::int64_t kCachesCold = 4;
-constexpr std::int64_t kMostSets = 32;
-// Most runs in one sample, however short the operator.
-constexpr double kMostRuns = 2000;
-
-/// Calls and the arrays they point into.
-struct Prepared {
-  std::vector<Call> calls;
-  std::vector<std::unique_ptr<Array>> arrays;
-};
-
-Result<void> prepare(Machine& machine, CallPlan plan, std::uint64_t seed,
-                     Prepared& to) {
-  for (const Operand& operand : plan.operands) {
-    TRY(auto array, machine.allocate(operand.size));
-    TRY_DO(machine.upload(*array, contents(operand, seed++)));
-    operand.bind(plan.call, array->data());
-    to.arrays.push_back(std::move(array));
-  }
-  to.calls.push_back(plan.call);
-  return {};
-}
+constexpr std::int64_t kCachesCold = 2;
+// More calls than a GPU keeps waiting would be given out at the host's pace.
+constexpr std::int64_t kMostSets = 512;
+constexpr double kMostRuns = 512;
+// Samples that are usually enough.
+constexpr int kUsual = 8;
 
 /// Runs of the list that take about `sample_s`, a whole number of lists.
 std::vector<Call> sample_of(const std::vector<Call>& list, double one_s,
@@ -51,35 +35,64 @@ std::vector<Call> sample_of(const std::vector<Call>& list, double one_s,
   return calls;
 }
 
-/// Seconds of one whole `list`, timed until precise or out of patience.
-Result<Timing> repeat(Machine& machine, const std::vector<Call>& list,
-                      const Patience& patience) {
-  // The first run warms up; it also tells how long one takes.
-  TRY(double first, machine.time(list));
-  if (first < patience.limit_s) {
-    TRY(first, machine.time(list));
-  }
-  const double one = first / static_cast<double>(list.size());
-  const std::vector<Call> calls = sample_of(list, one, patience.sample_s);
-  const double lists =
-      static_cast<double>(calls.size()) / static_cast<double>(list.size());
-  std::vector<double> samples;
-  double spent = 0;
-  for (;;) {
-    TRY(const double t, machine.time(calls));
-    samples.push_back(t / lists);
-    spent += t;
-    const auto count = static_cast<int>(samples.size());
-    if (count >= patience.most || spent >= patience.limit_s) break;
-    if (count < patience.least) continue;
-    const Timing now = summary(samples);
-    if (now.spread / std::sqrt(static_cast<double>(count)) <
-        patience.precision) {
-      break;
+/// Times lists of calls until precise or out of patience.
+class Repeat {
+ public:
+  Repeat(Machine& machine, const Patience& patience, Caches caches)
+      : machine_(machine), patience_(patience), caches_(caches) {}
+
+  /// Seconds of one whole `list`; no samples where time ran out.
+  Result<Timing> run(const std::vector<Call>& list) {
+    TRY(double one, machine_.time(list, caches_));
+    if (!fits(one)) return Timing{};
+    TRY_DO(ramp(list, one));
+    // That run may have loaded libraries and chosen algorithms: another one.
+    TRY(one, machine_.time(list, caches_));
+    const double run = one / static_cast<double>(list.size());
+    const std::vector<Call> calls = sample_of(list, run, patience_.sample_s);
+    const double lists =
+        static_cast<double>(calls.size()) / static_cast<double>(list.size());
+    std::vector<double> samples;
+    double spent = 0;
+    if (calls.size() == list.size()) {
+      samples.push_back(one);
+      spent = one;
     }
+    while (!enough(samples, spent) && (samples.empty() || fits(one * lists))) {
+      TRY(const double t, machine_.time(calls, caches_));
+      samples.push_back(t / lists);
+      spent += t;
+    }
+    return summary(samples);
   }
-  return summary(samples);
-}
+
+ private:
+  bool fits(double seconds) const {
+    return !patience_.left || seconds <= patience_.left();
+  }
+
+  Result<void> ramp(const std::vector<Call>& list, double one) {
+    double spent = 0;
+    while (machine_.ramp_s() > 0 && spent < patience_.limit_s && fits(one)) {
+      TRY(one, machine_.time(list, caches_));
+      spent += std::max(one, 1e-6);
+    }
+    return {};
+  }
+
+  bool enough(const std::vector<double>& samples, double spent) const {
+    const auto count = static_cast<int>(samples.size());
+    if (count == 0) return false;
+    if (count >= patience_.most || spent >= patience_.limit_s) return true;
+    if (count < patience_.least) return false;
+    return summary(samples).spread / std::sqrt(static_cast<double>(count)) <
+           patience_.precision;
+  }
+
+  Machine& machine_;
+  const Patience& patience_;
+  Caches caches_;
+};
 
 Timing divided(Timing t, std::size_t by) {
   t.median_s /= static_cast<double>(by);
@@ -113,47 +126,69 @@ Timing summary(std::span<const double> samples) {
   return {median, median > 0 ? deviation / median : 0, static_cast<int>(n)};
 }
 
-Result<OperatorTiming> time_operator(Machine& machine, const Wanted& wanted,
+int sets_of(const MachineInfo& machine, Bytes size) {
+  const std::int64_t one = std::max<std::int64_t>(size.v, 1);
+  const std::int64_t room = std::max<std::int64_t>(machine.memory.v / one, 1);
+  return static_cast<int>(std::clamp<std::int64_t>(
+      kCachesCold * machine.cache.v / one + 1, 1, std::min(kMostSets, room)));
+}
+
+bool comes_from_memory(const MachineInfo& machine, Bytes size) {
+  return size.v * sets_of(machine, size) >= kCachesCold * machine.cache.v;
+}
+
+double expected_s(double run_s, int sets, const Patience& patience) {
+  const auto series = [&](double list) {
+    const double sample = std::max(list, patience.sample_s);
+    return 2 * list +
+           std::min(std::max(patience.limit_s - sample, 0.0), kUsual * sample);
+  };
+  const double cold = run_s + series(run_s * sets);
+  return sets > 1 ? cold + series(run_s) : cold;
+}
+
+Result<OperatorTiming> time_operator(Machine& machine, Memory& memory,
+                                     const Wanted& wanted,
                                      const Patience& patience) {
   TRY(const CallPlan plan, plan_call(wanted));
-  TRY_DO(fits(machine, plan.size(), to_string(wanted.op)));
-  const std::int64_t size = std::max<std::int64_t>(plan.size().v, 1);
-  const std::int64_t room = machine.info().memory.v / size;
-  const std::int64_t sets =
-      std::clamp<std::int64_t>(kCachesCold * machine.info().cache.v / size + 1,
-                               1, std::min(kMostSets, room));
-  Prepared prepared;
-  for (std::int64_t set = 0; set < sets; ++set) {
-    TRY_DO(prepare(machine, plan, static_cast<std::uint64_t>(1 + 97 * set),
-                   prepared));
-  }
+  const Bytes size = Memory::size_of(plan);
+  TRY_DO(fits(machine, size, to_string(wanted.op)));
+  const int sets = sets_of(machine.info(), size);
+  TRY(const std::vector<Call> calls, memory.place(plan, sets));
+  const std::vector<Call> front{calls.front()};
   OperatorTiming result;
-  TRY(const Timing cold, repeat(machine, prepared.calls, patience));
-  result.cold = divided(cold, prepared.calls.size());
+  result.from_memory = comes_from_memory(machine.info(), size);
+  if (sets > 1) {
+    // What is loaded and chosen at the first run is no matter of all sets.
+    TRY(const double first, machine.time(front, Caches::cold));
+    if (patience.left && 2 * sets * first > patience.left()) return result;
+  }
+  TRY(const Timing cold, Repeat(machine, patience, Caches::cold).run(calls));
+  result.cold = divided(cold, calls.size());
+  if (cold.samples == 0) return result;
   result.warm = result.cold;
   if (sets > 1) {
-    TRY(result.warm, repeat(machine, {prepared.calls.front()}, patience));
+    TRY(const Timing warm, Repeat(machine, patience, Caches::warm).run(front));
+    result.warm.reset();
+    if (warm.samples > 0) result.warm = warm;
   }
+  result.bodies = machine.bodies(calls.front());
   return result;
 }
 
-Result<Timing> time_sequence(Machine& machine, std::span<const Wanted> list,
+Result<Timing> time_sequence(Machine& machine, Memory& memory,
+                             std::span<const Wanted> list,
                              const Patience& patience) {
   Bytes size;
   std::vector<CallPlan> plans;
   for (const Wanted& wanted : list) {
     TRY(CallPlan plan, plan_call(wanted));
-    size += plan.size();
+    size += Memory::size_of(plan);
     plans.push_back(std::move(plan));
   }
   TRY_DO(fits(machine, size, "a layer"));
-  Prepared prepared;
-  std::uint64_t seed = 1;
-  for (CallPlan& plan : plans) {
-    TRY_DO(prepare(machine, std::move(plan), seed, prepared));
-    seed += 97;
-  }
-  return repeat(machine, prepared.calls, patience);
+  TRY(const std::vector<Call> calls, memory.place(plans));
+  return Repeat(machine, patience, Caches::cold).run(calls);
 }
 
 }  // namespace troupe::measure

@@ -172,6 +172,8 @@ struct Database::Impl {
     refresh.exec();
   }
 
+  bool give_up = true;  ///< when interrupted
+
   /// False when interrupted.
   template <typename Row>
   bool add_rows(std::int64_t source, const Section& section,
@@ -180,7 +182,7 @@ struct Database::Impl {
     SQLite::Statement insert(db, text_of(table_of<Row>().insert));
     SQLite::Statement same(db, text_of(table_of<Row>().same));
     for (std::size_t i = 0; i < rows.size(); ++i) {
-      if (i % 256 == 0 && interrupted()) return false;
+      if (give_up && i % 256 == 0 && interrupted()) return false;
       bind_row(insert, source, rows[i]);
       if (insert.exec() == 1) {
         ++written.inserted;
@@ -277,7 +279,9 @@ Result<Database> open_or_create(const std::filesystem::path& path) {
   }
 }
 
-Result<Written> Database::store(const std::vector<Section>& sections) {
+Result<Written> Database::store(const std::vector<Section>& sections,
+                                OnInterrupt on_interrupt) {
+  impl_->give_up = on_interrupt == OnInterrupt::give_up;
   try {
     Written written;
     SQLite::Transaction whole(impl_->db,

@@ -49,6 +49,10 @@ struct OperatorCount {
   std::int64_t rows = 0;
 };
 
+/// What storing does when the user interrupts: `finish` is for what was
+/// measured before.
+enum class OnInterrupt : std::uint8_t { give_up, finish };
+
 /// An open database of the newest version.
 class Database {
  public:
@@ -59,7 +63,8 @@ class Database {
   /// Stores the sections in one transaction: all or nothing.
   ///
   /// Errors: io with SQLite's reason; interrupted. Nothing is stored then.
-  Result<Written> store(const std::vector<Section>& sections);
+  Result<Written> store(const std::vector<Section>& sections,
+                        OnInterrupt on_interrupt = OnInterrupt::give_up);
 
   /// Sources, the newest date first.
   Result<std::vector<StoredSource>> sources() const;

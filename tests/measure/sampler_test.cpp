@@ -30,8 +30,32 @@ TEST(Ceilings, NoOperatorBeatsThem) {
   EXPECT_DOUBLE_EQ(kCeilings.least(product(64)), 2.0 * 64 * 512 * 512 / 1e9);
 }
 
-TEST(Sampler, BeginsWithTheLargestOperator) {
-  const Sampler sampler(products({64, 4096, 1024}), kCeilings);
+TEST(Sampler, BeginsWhereMostIsLearned) {
+  Sampler sampler(products({64, 4096, 1024}), kCeilings);
+  EXPECT_EQ(sampler.next(0.01), 1);
+}
+
+// Measuring costs what the operator takes: the largest tells of itself alone,
+// one in the middle also of its neighbours.
+TEST(Sampler, CountsWhatMeasuringCosts) {
+  Sampler sampler(products({64, 128, 65536}), kCeilings);
+  const auto own_time = [](std::size_t, const Guess& g) {
+    return std::optional(g.seconds);
+  };
+  const auto chosen = sampler.next(0.01, own_time);
+  ASSERT_TRUE(chosen);
+  EXPECT_NE(*chosen, 2);
+}
+
+TEST(Sampler, LeavesWhatHasNoPriceForLater) {
+  Sampler sampler(products({64, 4096}), kCeilings);
+  const auto cheap = [](std::size_t i, const Guess&) {
+    return i == 0 ? std::optional(1.0) : std::nullopt;
+  };
+  EXPECT_EQ(sampler.next(0.01, cheap), 0);
+  sampler.add(product(64), kCeilings.least(product(64)));
+  EXPECT_FALSE(sampler.next(0.01, cheap));
+  EXPECT_EQ(sampler.count(State::open), 1);
   EXPECT_EQ(sampler.next(0.01), 1);
 }
 
@@ -62,15 +86,19 @@ TEST(Sampler, StopsWhenAllIsKnownWellEnough) {
     sampler.add(product(rows), 2 * kCeilings.least(product(rows)));
   }
   EXPECT_FALSE(sampler.next(0.05));
-  EXPECT_EQ(sampler.left(), 1);
+  EXPECT_EQ(sampler.resting(0.05), 1);
+  EXPECT_EQ(sampler.count(State::measured), 2);
   EXPECT_LT(sampler.expected_error(), 0.05);
 }
 
 TEST(Sampler, ADroppedOperatorIsNotAskedForAgain) {
   Sampler sampler(products({64, 4096}), kCeilings);
-  sampler.drop(1);
+  sampler.drop(1, State::too_large);
   EXPECT_EQ(sampler.next(0.01), 0);
-  EXPECT_EQ(sampler.left(), 1);
+  EXPECT_EQ(sampler.count(State::too_large), 1);
+  // It is needed all the same, and known as badly as before.
+  sampler.add(product(64), kCeilings.least(product(64)));
+  EXPECT_GT(sampler.expected_error(), 0.2);
 }
 
 // A machine whose times follow a smooth law: with a third of the points
