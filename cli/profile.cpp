@@ -12,6 +12,7 @@
 #include "cli/command.h"
 #include "cli/profile_database.h"
 #include "cli/say.h"
+#include "measure/choices.h"
 #include "measure/report.h"
 #include "models/read.h"
 
@@ -129,6 +130,7 @@ Result<int> run(const ProfileOptions& o) {
   TRY(const Links links, links_of(o));
   options.links = links.machine.get();
   TRY(profiles::Database db, profiles_to_write(o.profiles));
+  options.choices = measure::choices_path(db.path(), machine->info());
   measure::ProfileReport report;
   {
     Progress progress("profile", 1000, o.progress);

@@ -77,6 +77,7 @@ class CpuMachine final : public Machine {
     info_.libraries =
         fmt::format("Eigen {}.{}.{}, one thread", EIGEN_WORLD_VERSION,
                     EIGEN_MAJOR_VERSION, EIGEN_MINOR_VERSION);
+    info_.prepares_at_first_run = false;
     info_.memory = available_memory();
     info_.cache = last_cache();
     // Beyond this a copy only takes memory.

@@ -359,6 +359,18 @@ Result<LinkReport> measure_links(Machine& machine, LinkMachine* links,
   return Run(machine, links, database, options, watch).all();
 }
 
+std::string note_of(const MachineInfo& info, const Clocks& clocks) {
+  std::string note = fmt::format(
+      "{}; operands out of the caches; collectives of one process, out of "
+      "place; medians{}{}",
+      info.full_name, info.clocks.empty() ? "" : "; clocks ", info.clocks);
+  if (clocks.samples > 0) {
+    note += fmt::format("; while measuring median {:.0f} MHz, least {:.0f} MHz",
+                        clocks.median, clocks.least);
+  }
+  return note;
+}
+
 profiles::Section section_of(const MachineInfo& info, const std::string& source,
                              const std::string& more_libraries) {
   profiles::Section section;
@@ -370,10 +382,7 @@ profiles::Section section_of(const MachineInfo& info, const std::string& source,
   if (!more_libraries.empty()) {
     section.source.libraries += ", " + more_libraries;
   }
-  section.source.note = fmt::format(
-      "{}; operands out of the caches; collectives of one process, out of "
-      "place; medians{}{}",
-      info.full_name, info.clocks.empty() ? "" : "; clocks ", info.clocks);
+  section.source.note = note_of(info);
   section.devices = {{info.device, info.architecture}};
   return section;
 }

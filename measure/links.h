@@ -149,5 +149,7 @@ Result<LinkReport> measure_links(Machine& machine, LinkMachine* links,
 /// An empty section of this source, with the machine's provenance.
 profiles::Section section_of(const MachineInfo& info, const std::string& source,
                              const std::string& more_libraries = {});
+/// What its note says; `clocks` as far as they were read.
+std::string note_of(const MachineInfo& info, const Clocks& clocks = {});
 
 }  // namespace troupe::measure

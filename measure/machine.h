@@ -21,7 +21,9 @@ struct MachineInfo {
   Bytes memory;              ///< that arrays may take
   Bytes cache;               ///< of the last level
   Bytes largest_copy{std::int64_t{1} << 30};  ///< worth measuring
-  int devices = 1;                            ///< of this kind in the machine
+  /// The first run of a call may load libraries and choose algorithms.
+  bool prepares_at_first_run = true;
+  int devices = 1;  ///< of this kind in the machine
 };
 
 /// An array in the machine's memory, aligned to 256 bytes.

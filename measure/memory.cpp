@@ -11,7 +11,7 @@ namespace {
 // Operands begin at multiples of this, as arrays of a GPU do.
 constexpr std::int64_t kAlignment = 512;
 // Bytes of a pattern. Random contents repeat after so many.
-constexpr std::int64_t kPattern = std::int64_t{4} << 20;
+constexpr std::int64_t kPatternBytes = std::int64_t{4} << 20;
 // Operands of one kind begin at different places of their pattern, so many
 // bytes apart: attention with queries equal to keys would be a special case.
 constexpr std::int64_t kTurn = kAlignment * 1201;
@@ -154,10 +154,10 @@ Result<void> Memory::fill(const Operand& operand, std::byte* at, int turn) {
         at, contents(operand, static_cast<std::uint64_t>(turn) + 1));
   }
   TRY(const std::byte* const from, pattern(operand.fill, operand.dtype));
-  const std::int64_t first = turn * kTurn % kPattern;
-  const std::int64_t head = std::min(operand.size.v, kPattern - first);
+  const std::int64_t first = turn * kTurn % kPatternBytes;
+  const std::int64_t head = std::min(operand.size.v, kPatternBytes - first);
   TRY_DO(machine_.copy(at, from + first, {head}));
-  const std::int64_t tail = std::min(operand.size.v, kPattern) - head;
+  const std::int64_t tail = std::min(operand.size.v, kPatternBytes) - head;
   if (tail > 0) TRY_DO(machine_.copy(at + head, from, {tail}));
   return double_up(at, {head + tail}, operand.size);
 }
@@ -165,8 +165,8 @@ Result<void> Memory::fill(const Operand& operand, std::byte* at, int turn) {
 Result<const std::byte*> Memory::pattern(Fill fill, kernels::DType dtype) {
   std::unique_ptr<Array>& known = patterns_[{fill, dtype}];
   if (known == nullptr) {
-    TRY(auto made, machine_.allocate({kPattern}));
-    const Operand whole{{kPattern}, dtype, fill, 0, {}};
+    TRY(auto made, machine_.allocate({kPatternBytes}));
+    const Operand whole{{kPatternBytes}, dtype, fill, 0, {}};
     TRY_DO(machine_.upload(made->data(), contents(whole, 1)));
     known = std::move(made);
   }

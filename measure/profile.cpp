@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "base/progress.h"
+#include "measure/choices.h"
 
 namespace troupe::measure {
 namespace {
@@ -58,6 +59,7 @@ class Run {
   void compare_layers(const Sampler& sampler);
   void count(const Sampler& sampler);
   void shares();
+  void note(const Result<void>& done, std::string_view what);
   Result<void> store();
   Result<void> store_sometimes();
 
@@ -95,9 +97,19 @@ class Run {
   double took_ = 0, expected_ = 0;
 };
 
+void Run::note(const Result<void>& done, std::string_view what) {
+  if (done) return;
+  const std::string text = fmt::format("{}: {}", what, done.error().message);
+  if (report_.notes.empty() || report_.notes.back() != text) {
+    report_.notes.push_back(text);
+  }
+}
+
 Result<void> Run::store() {
   stored_ = clock_();
+  note(save_choices(options_.choices, machine_), "choices are not kept");
   if (section_.operators.empty() && section_.layers.empty()) return {};
+  section_.source.note = note_of(machine_.info(), machine_.clocks());
   TRY_DO(database_.store({section_}, profiles::OnInterrupt::finish));
   section_.operators.clear();
   section_.layers.clear();
@@ -196,7 +208,8 @@ std::optional<double> Run::price(std::size_t index, const Guess& guess,
   if (cut_[index]) return {};
   const int sets = sets_of(machine_.info(), sizes_[index]);
   const double place = memory_.expected_s(sizes_[index] * sets);
-  const double runs = measure::expected_s(guess.seconds, sets, {});
+  const double runs =
+      measure::expected_s(machine_.info(), guess.seconds, sets, {});
   const double scale =
       expected_ > 0 ? std::clamp(took_ / expected_, 0.5, 4.0) : 1;
   const double cost = scale * (place + runs + kOverheadSeconds);
@@ -234,7 +247,8 @@ Result<void> Run::one_operator(Sampler& sampler, std::size_t index) {
   const int sets = sets_of(machine_.info(), sizes_[index]);
   const double expected =
       memory_.expected_s(sizes_[index] * sets) +
-      measure::expected_s(sampler.guess(wanted.op).seconds, sets, {}) +
+      measure::expected_s(machine_.info(), sampler.guess(wanted.op).seconds,
+                          sets, {}) +
       kOverheadSeconds;
   const double began = clock_();
   const auto timing =
@@ -279,15 +293,16 @@ Result<bool> Run::one_layer(const WantedLayer& layer, const Sampler& sampler,
     guessed = guessed || !guess.measured;
     if (const auto plan = plan_call(w)) size += Memory::size_of(*plan);
   }
-  // One run to warm up and one sample.
+  Patience patient = patience(until_s);
+  patient.most = 20;
   const double least =
-      memory_.expected_s(size) + (guessed ? kKnowingly : 1) * 2 * sum;
+      memory_.expected_s(size) +
+      (guessed ? kKnowingly : 1) *
+          measure::expected_s(machine_.info(), sum, 1, patient);
   if (least > until_s - since_start()) return false;
   say(fmt::format("{} layer {} {}x{}", layer.model,
                   layer.key.backward ? "backward" : "forward",
                   layer.key.micro_batch, layer.key.seq_len));
-  Patience patient = patience(until_s);
-  patient.most = 20;
   const auto whole = time_sequence(machine_, memory_, layer.operators, patient);
   if (!whole) {
     if (const auto reason = refusal(whole.error())) {
@@ -401,6 +416,7 @@ void Run::say_what_is_left_out() {
 }
 
 Result<void> Run::computation() {
+  note(load_choices(options_.choices, machine_), "choices are made anew");
   say("ceilings");
   TRY_DO(memory_.learn());
   TRY(report_.ceilings,

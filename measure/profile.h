@@ -25,7 +25,8 @@ struct ProfileOptions {
   bool layers = true;
   bool copies = true;            ///< in memory, with the host, between devices
   LinkMachine* links = nullptr;  ///< null: one device
-  Timer clock = {};              ///< empty: the machine's steady clock
+  std::filesystem::path choices = {};  ///< file; empty: not kept
+  Timer clock = {};                    ///< empty: the machine's steady clock
 };
 
 struct MeasuredOperator {

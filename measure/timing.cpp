@@ -44,6 +44,9 @@ class Repeat {
   /// Seconds of one whole `list`; no samples where time ran out.
   Result<Timing> run(const std::vector<Call>& list) {
     TRY(double one, machine_.time(list, caches_));
+    if (one >= patience_.limit_s && !machine_.info().prepares_at_first_run) {
+      return summary({&one, 1});
+    }
     if (!fits(one)) return Timing{};
     TRY_DO(ramp(list, one));
     // That run may have loaded libraries and chosen algorithms: another one.
@@ -137,14 +140,17 @@ bool comes_from_memory(const MachineInfo& machine, Bytes size) {
   return size.v * sets_of(machine, size) >= kCachesCold * machine.cache.v;
 }
 
-double expected_s(double run_s, int sets, const Patience& patience) {
+double expected_s(const MachineInfo& machine, double run_s, int sets,
+                  const Patience& patience) {
   const auto series = [&](double list) {
     const double sample = std::max(list, patience.sample_s);
-    return 2 * list +
+    const bool at_once =
+        list >= patience.limit_s && !machine.prepares_at_first_run;
+    return (at_once ? 1 : 2) * list +
            std::min(std::max(patience.limit_s - sample, 0.0), kUsual * sample);
   };
-  const double cold = run_s + series(run_s * sets);
-  return sets > 1 ? cold + series(run_s) : cold;
+  return sets > 1 ? run_s + series(run_s * sets) + series(run_s)
+                  : series(run_s);
 }
 
 Result<OperatorTiming> time_operator(Machine& machine, Memory& memory,

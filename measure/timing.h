@@ -49,9 +49,9 @@ int sets_of(const MachineInfo& machine, Bytes size);
 /// operands in memory only.
 bool comes_from_memory(const MachineInfo& machine, Bytes size);
 
-/// Times one operator. The first run only warms up: it may load libraries and
-/// choose algorithms. When the second no longer fits into what is left,
-/// `cold` has no samples.
+/// Times one operator. The first run only warms up, where it may load
+/// libraries and choose algorithms, or is short. When the second no longer
+/// fits into what is left, `cold` has no samples.
 ///
 /// Errors: input for an operator without a body; unavailable when its
 ///         operands do not fit into the machine's memory; interrupted.
@@ -67,7 +67,8 @@ Result<Timing> time_sequence(Machine& machine, Memory& memory,
 
 /// Seconds that the runs of `time_operator` will take when one run takes
 /// `run_s`, placing of operands apart.
-double expected_s(double run_s, int sets, const Patience& patience);
+double expected_s(const MachineInfo& machine, double run_s, int sets,
+                  const Patience& patience);
 
 /// Median, spread and count of samples in seconds; at least one.
 Timing summary(std::span<const double> samples);

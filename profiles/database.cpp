@@ -150,7 +150,7 @@ struct Database::Impl {
   }
 
   /// A source of several files names them all, each with its hash, and has
-  /// the newest date.
+  /// the newest date and note.
   void refresh_source(std::int64_t id, const Source& source) {
     SQLite::Statement stored(db, text_of(sql::kFilesOfSource));
     stored.bind(1, id);
@@ -168,7 +168,8 @@ struct Database::Impl {
     refresh.bind(1, file);
     refresh.bind(2, hash);
     refresh.bind(3, date);
-    refresh.bind(4, id);
+    refresh.bind(4, source.note);
+    refresh.bind(5, id);
     refresh.exec();
   }
 

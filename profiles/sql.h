@@ -235,7 +235,8 @@ ON CONFLICT (name) DO NOTHING)";
 inline constexpr std::string_view kSourceId =
     "SELECT id FROM sources WHERE name = ?";
 inline constexpr std::string_view kRefreshSource =
-    "UPDATE sources SET file = ?, file_hash = ?, date = ? WHERE id = ?";
+    "UPDATE sources SET file = ?1, file_hash = ?2, date = ?3, "
+    "note = coalesce(nullif(?4, ''), note) WHERE id = ?5";
 inline constexpr std::string_view kFilesOfSource =
     "SELECT file, file_hash, date FROM sources WHERE id = ?";
 inline constexpr std::string_view kDropEmptySource = R"(

@@ -1,11 +1,16 @@
 #include "measure/profile.h"
 
+#include <fmt/format.h>
 #include <gmock/gmock.h>
+#include <unistd.h>
 
 #include <chrono>
 #include <cmath>
 #include <set>
 
+#include "base/file.h"
+#include "measure/choices.h"
+#include "measure/report.h"
 #include "models/read.h"
 
 namespace troupe::measure {
@@ -86,6 +91,12 @@ class FakeMachine final : public Machine {
   }
   bool has(Route) const override { return true; }
   void release_copies() override { ++released; }
+  Clocks clocks() const override { return clock; }
+  std::string choices() const override { return chosen; }
+  Result<void> load_choices(std::string_view text) override {
+    loaded = text;
+    return {};
+  }
   std::vector<Body> bodies(const Call& call) const override {
     if (!std::holds_alternative<kernels::AttentionForward>(call)) return {};
     return {{"own", 2e-3, false}, {"cudnn", 1e-3, true}};
@@ -105,6 +116,8 @@ class FakeMachine final : public Machine {
   double compiling_s = 0, ramp = 0;
   int timed = 0, stop_after = -1, break_after = -1, released = 0;
   std::int64_t most_memory = 0;
+  std::string chosen, loaded;
+  Clocks clock = {};
   std::optional<kernels::OpKind> sick;
   Fault sick_fault = Fault::unavailable;
   bool broken = false;
@@ -364,6 +377,67 @@ TEST(Profile, CopyBuffersAreGivenBackBeforeOperators) {
   EXPECT_GE(machine.released, 2);  // after the ceilings and after the links
 }
 
+TEST(Profile, BodiesOfAttentionAreReported) {
+  FakeMachine machine;
+  auto db = profiles::open_or_create(":memory:");
+  const auto report = profile(machine, *db, small());
+  ASSERT_TRUE(report);
+  int attentions = 0;
+  const Json told = to_json(*report, "x");
+  for (const Json& op : told["operators"]) {
+    const std::string name = op["operator"];
+    EXPECT_EQ(op.contains("bodies"), name.starts_with("attention_forward"));
+    EXPECT_EQ(op.contains("product"), name.starts_with("gemm"));
+    if (!op.contains("bodies")) continue;
+    ++attentions;
+    EXPECT_EQ(op["bodies"][0]["body"], "own");
+    EXPECT_EQ(op["bodies"][0]["chosen"], false);
+    EXPECT_EQ(op["bodies"][1]["time_s"], 1e-3);
+    EXPECT_EQ(op["bodies"][1]["chosen"], true);
+  }
+  EXPECT_GT(attentions, 0);
+}
+
+TEST(Profile, NotesTheClockThatRan) {
+  FakeMachine machine;
+  auto db = profiles::open_or_create(":memory:");
+  ProfileOptions options = small();
+  options.range.tp = {1};
+  ASSERT_TRUE(profile(machine, *db, options));
+  machine.clock = {1410, 1755, 20};
+  const auto report = profile(machine, *db, small());
+  ASSERT_TRUE(report);
+  EXPECT_EQ(to_json(*report, "x")["sm_clock_while_measuring"]["median_mhz"],
+            1755);
+  EXPECT_THAT((*db->sources())[0].source.note,
+              testing::HasSubstr("median 1755 MHz, least 1410 MHz"));
+}
+
+TEST(Profile, KeepsChoicesBesideTheDatabase) {
+  const std::filesystem::path folder =
+      std::filesystem::path(testing::TempDir()) /
+      fmt::format("troupe-choices-{}", ::getpid());
+  ASSERT_TRUE(std::filesystem::create_directory(folder));
+  FakeMachine machine;
+  machine.chosen = "gemm;GPU;1;shape a;fast\ngemm;GPU;1;shape b;slow\n";
+  ProfileOptions options = small();
+  options.choices = choices_path(folder / "p.db", machine.info());
+  auto db = profiles::open_or_create(":memory:");
+  ASSERT_TRUE(profile(machine, *db, options));
+  FakeMachine later;
+  later.chosen = "gemm;GPU;1;shape b;quick\n";
+  ASSERT_TRUE(profile(later, *db, options));
+  EXPECT_EQ(later.loaded, machine.chosen);
+  // What the later process did not meet is kept.
+  EXPECT_EQ(*read_file(options.choices),
+            "gemm;GPU;1;shape a;fast\ngemm;GPU;1;shape b;quick\n");
+  // Another version of a library begins anew.
+  later.info().libraries += ", cuDNN 10";
+  EXPECT_NE(choices_path(folder / "p.db", later.info()), options.choices);
+  EXPECT_EQ(choices_path(":memory:", later.info()), "");
+  std::filesystem::remove_all(folder);
+}
+
 TEST(ColdSets, ExceedTheLastCacheTwice) {
   MachineInfo info;
   info.memory = {std::int64_t{1} << 34};
@@ -390,8 +464,8 @@ TEST(ExpectedSeconds, AreAboutWhatTimingTakes) {
     ASSERT_TRUE(timing);
     const double took = machine.now - 4e6 / FakeMachine::kHostRate;
     // Samples without noise are fewer than usual.
-    EXPECT_GT(expected_s(run, sets, {}), 0.8 * took) << run;
-    EXPECT_LT(expected_s(run, sets, {}), 2 * took) << run;
+    EXPECT_GT(expected_s(machine.info(), run, sets, {}), 0.8 * took) << run;
+    EXPECT_LT(expected_s(machine.info(), run, sets, {}), 2 * took) << run;
   }
 }
 
