@@ -136,6 +136,7 @@ class Context {
   const Device& device() const;
   void* stream() const;  ///< cudaStream_t
 
+  /// Errors: unavailable when memory is short.
   Result<Buffer> allocate(Bytes size);
   /// Host memory that copies reach without staging.
   Result<Buffer> allocate_pinned(Bytes size);

@@ -94,8 +94,13 @@ Result<Buffer> Context::allocate_pinned(Bytes size) {
   TRY_DO(choose(device()));
   void* data = nullptr;
   // Portable: pinned for every GPU of the process.
-  TRY_DO(checked(cudaHostAlloc(&data, count(size), cudaHostAllocPortable),
-                 "allocating pinned memory"));
+  const auto code = cudaHostAlloc(&data, count(size), cudaHostAllocPortable);
+  if (code == cudaErrorMemoryAllocation) {
+    (void)cudaGetLastError();
+    return fail(Fault::unavailable,
+                "the host cannot pin " + std::to_string(size.v >> 20) + " MiB");
+  }
+  TRY_DO(checked(code, "allocating pinned memory"));
   return Buffer(data, size, Buffer::kHost);
 }
 

@@ -70,7 +70,11 @@ double Memory::expected_s(Bytes size) const {
 Result<std::byte*> Memory::begin(Bytes size) {
   began_ = clock_();
   fresh_ = {std::max<std::int64_t>(size.v - room_.v, 0)};
-  if (fresh_.v > 0) {
+  // What one huge operator needed is not kept from what calls take for
+  // themselves.
+  const bool hoards =
+      room_.v > machine_.info().memory.v / 2 && size.v < room_.v / 2;
+  if (fresh_.v > 0 || hoards) {
     room_ = {};
     TRY_DO(machine_.enlarge(array_, size));
     room_ = size;
