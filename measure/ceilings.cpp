@@ -57,7 +57,7 @@ Result<Ceilings> measure_ceilings(Machine& machine, Memory& memory,
                                   kernels::DType dtype, double longest_s) {
   Ceilings top;
   top.matrix_rate = 0;
-  for (std::int64_t size = 256; size <= 8192; size *= 2) {
+  for (std::int64_t size = 128; size <= 8192; size *= 2) {
     const auto t = product_time(machine, memory, size, dtype);
     if (!t) {
       const bool full = t.error().fault == Fault::unavailable;

@@ -81,13 +81,16 @@ class CudaMachine final : public Machine {
     return std::make_unique<CudaArray>(std::move(buffer));
   }
   Result<void> upload(void* to, std::span<const std::byte> from) override {
+    begin_work();
     return context_.copy_in(to, from.data(),
                             {static_cast<std::int64_t>(from.size())});
   }
   Result<void> copy(void* to, const void* from, Bytes size) override {
+    begin_work();
     return context_.copy(to, from, size);
   }
   Result<void> zero(void* to, Bytes size) override {
+    begin_work();
     return context_.fill(to, 0, size);
   }
   Result<void> settle() override {
@@ -98,7 +101,7 @@ class CudaMachine final : public Machine {
 
   Result<double> time(std::span<const kernels::Call> calls,
                       Caches caches) override {
-    if (since(worked_until_) > kPause) worked_ = 0;
+    begin_work();
     const auto began = Clock::now();
     TRY(const double lead, keep_busy(calls, caches));
     TRY_DO(context_.record(from_));
@@ -179,6 +182,11 @@ class CudaMachine final : public Machine {
   static constexpr double kPause = 2e-3, kRamp = 20e-3;
   // The clock is read so often, for reading takes the host a while.
   static constexpr double kClockEvery = 0.05;
+
+  void begin_work() {
+    if (since(worked_until_) > kPause) worked_ = 0;
+    worked_until_ = Clock::now();
+  }
 
   /// Writes over the caches until the host has given out the calls, so that
   /// it is not the host that is timed. Expected seconds.

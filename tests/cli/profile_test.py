@@ -51,7 +51,7 @@ class Profile(CliTest):
         self.assertIn("\ninterrupted in ", text)
 
     def test_a_second_run_tells_what_the_first_measured(self):
-        more = ["--seq-len", "32", "--tp", "1", "--budget", "20s",
+        more = ["--seq-len", "32", "--tp", "1", "--budget", "5s",
                 "--accuracy", "1e-9", "--profiles", "two.db", "--only",
                 "operators"]
         first = self.json_of(*self.command(*more))
