@@ -20,7 +20,8 @@ namespace cuda = kernels::cuda;
 // Candidates that are timed for each new matrix product.
 constexpr int kCandidates = 8;
 // What stays free for the library's workspace and the driver.
-constexpr std::int64_t kReserve = std::int64_t{2} << 30;
+constexpr std::int64_t kReserve =
+    cuda::AttentionChoice{}.workspace.v + (std::int64_t{2} << 30);
 
 class CudaArray final : public Array {
  public:
@@ -114,7 +115,7 @@ class CudaMachine final : public Machine {
         4;
     read_clock();
     TRY(const double seconds, context_.elapsed(from_, to_));
-    worked_ += lead + seconds;
+    worked_ += seconds;
     worked_until_ = Clock::now();
     return seconds;
   }
@@ -166,8 +167,6 @@ class CudaMachine final : public Machine {
   std::vector<Body> bodies(const kernels::Call& call) const override;
   std::string choices() const override { return context_.choices(); }
   Result<void> load_choices(std::string_view text) override {
-    // Those of attention are taken in only once its library is open.
-    attention_choices_ = text;
     return context_.load_choices(text);
   }
 
@@ -175,8 +174,8 @@ class CudaMachine final : public Machine {
   // The host needs so long to give out a call, or longer; what takes more
   // than the slowest is no giving out but making a plan.
   static constexpr double kPace = 5e-6, kSlowest = 2e-5;
-  // Work that hides it: so much more than needed, at most so long.
-  static constexpr double kMargin = 1.3, kLongestLead = 8e-3;
+  // What hides it lasts longer by so much.
+  static constexpr double kMargin = 1.3;
   // A GPU that rested so long lowers its clock, and needs so long to raise
   // it.
   static constexpr double kPause = 2e-3, kRamp = 20e-3;
@@ -188,19 +187,17 @@ class CudaMachine final : public Machine {
     worked_until_ = Clock::now();
   }
 
-  /// Writes over the caches until the host has given out the calls, so that
-  /// it is not the host that is timed. Expected seconds.
+  /// Writes over the caches and keeps the GPU busy until the host has given
+  /// out the calls, so that it is not the host that is timed. Expected
+  /// seconds.
   Result<double> keep_busy(std::span<const kernels::Call> calls,
                            Caches caches) {
     TRY_DO(open_eraser());
-    const double wanted = std::min(
-        kMargin * pace_ * static_cast<double>(calls.size() + 4), kLongestLead);
-    const double times = std::max(std::ceil(wanted / erasing_s_), 1.0);
-    for (int i = 0; i < static_cast<int>(times); ++i) {
-      TRY_DO(context_.fill(eraser_.data(), 0, eraser_.size()));
-    }
+    const double lead = kMargin * pace_ * static_cast<double>(calls.size() + 2);
+    TRY_DO(context_.fill(eraser_.data(), 0, eraser_.size()));
+    TRY_DO(context_.busy(lead));
     if (caches == Caches::warm) TRY_DO(give_out(calls.first(1)));
-    return times * erasing_s_;
+    return erasing_s_ + lead;
   }
 
   Result<void> open_eraser() {
@@ -221,13 +218,6 @@ class CudaMachine final : public Machine {
     for (const kernels::Call& call : calls) {
       if (interrupted()) return fail(Fault::interrupted, "interrupted");
       TRY_DO(cuda::run(call, context_));
-    }
-    const bool attention =
-        std::holds_alternative<kernels::AttentionForward>(calls.front()) ||
-        std::holds_alternative<kernels::AttentionBackward>(calls.front());
-    if (attention && !attention_choices_.empty()) {
-      TRY_DO(context_.load_choices(attention_choices_));
-      attention_choices_.clear();
     }
     return {};
   }
@@ -250,24 +240,30 @@ class CudaMachine final : public Machine {
   Clock::time_point worked_until_{}, clock_read_{};
   std::optional<SmClock> clock_;
   std::vector<double> mhz_;
-  std::string attention_choices_;
 };
 
 std::vector<Body> CudaMachine::bodies(const kernels::Call& call) const {
   namespace cudnn = cuda::cudnn;
   std::string problem;
+  std::string_view dtype;
   if (const auto* forward = std::get_if<kernels::AttentionForward>(&call)) {
     problem = to_string(cudnn::problem_of(*forward));
+    dtype = name_of(forward->dtype);
   } else if (const auto* backward =
                  std::get_if<kernels::AttentionBackward>(&call)) {
     problem = to_string(cudnn::problem_of(*backward,
                                           cuda::AttentionChoice{}.deterministic,
                                           context_.device().major));
+    dtype = name_of(backward->dtype);
   } else {
     return {};
   }
   for (const cuda::AttentionReport& r : context_.attention_report()) {
-    if (r.problem != problem) continue;
+    // Where cuDNN was not asked, the type is told, too.
+    if (r.problem != problem &&
+        r.problem != fmt::format("{} {}", problem, dtype)) {
+      continue;
+    }
     return {{"own", r.own, !r.by_cudnn},
             {"cudnn", r.cudnn, r.by_cudnn, r.refusal}};
   }
