@@ -249,8 +249,8 @@ def main():
         if time.monotonic() > until:
             break
         kind, dims, dtype, words = parse(op["operator"])
-        # "qkv.weight_gradient" says how a product's operands are stored.
-        words.add(op.get("first_use", "").rpartition(".")[2])
+        # How a product's operands are stored.
+        words.add(op.get("product") or "forward")
         try:
             runs = RUNS[kind](dims, dtype, words)
             times = {}
