@@ -13,7 +13,7 @@
 #      to take the measurements in at home: troupe ingest OUT/measured.csv
 # BIN  folder of troupe and kernel_check (default: build/cuda/bin), or the
 #      archive of both that bench/gpu/pack.sh makes on another machine.
-# BUDGET  seconds of the profiler's operators (default 220).
+# BUDGET  seconds of the profiler's operators (default 180).
 # TOTAL   seconds of the whole run (default 570).
 # LIMITS  percent of every step's own time limit (default 100; for tests).
 #
@@ -24,7 +24,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 root=$(cd "$here/../.." && pwd)
 out=${1:-${OUT:-gpu-results}}
 bin=${2:-$root/build/cuda/bin}
-budget=${BUDGET:-220}
+budget=${BUDGET:-180}
 end=$((SECONDS + ${TOTAL:-570}))
 mkdir -p "$out" || exit 1
 out=$(cd "$out" && pwd)
