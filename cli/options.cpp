@@ -5,13 +5,13 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <charconv>
 #include <cstring>
 #include <filesystem>
 
 #include "base/file.h"
 #include "base/text.h"
 #include "clusters/hostfile.h"
+#include "measure/machine.h"
 
 namespace troupe::cli {
 
@@ -167,19 +167,14 @@ Result<std::vector<int>> gpus_of(const std::string& text) {
     const std::string_view one = rest.substr(0, rest.find(','));
     more = one.size() < rest.size();
     rest.remove_prefix(std::min(rest.size(), one.size() + 1));
-    int number = -1;
-    if (one.starts_with("cuda:")) {
-      const char* const end = one.data() + one.size();
-      const auto [stop, error] = std::from_chars(one.data() + 5, end, number);
-      if (error != std::errc() || stop != end) number = -1;
-    }
-    if (number < 0) {
+    const auto ordinal = measure::ordinal_of(one);
+    if (!ordinal || !one.starts_with("cuda:")) {
       return fail(Fault::input,
                   fmt::format("--device {}: expected cpu, cuda:0, or several "
                               "as in cuda:0,cuda:1",
                               excerpt(text)));
     }
-    out.push_back(number);
+    out.push_back(*ordinal);
   }
   return out;
 }

@@ -10,6 +10,7 @@
 #include <set>
 
 #include "base/progress.h"
+#include "profiles/dates.h"
 
 namespace troupe::measure {
 namespace {
@@ -37,13 +38,7 @@ double steady() {
       .count();
 }
 
-std::string today() {
-  const std::time_t now = std::time(nullptr);
-  std::tm parts{};
-  gmtime_r(&now, &parts);
-  return fmt::format("{:04}-{:02}-{:02}", parts.tm_year + 1900,
-                     parts.tm_mon + 1, parts.tm_mday);
-}
+std::string today() { return profiles::utc(std::time(nullptr)).substr(0, 10); }
 
 /// 8, 2, 4, 3, 5, 6, 7 of 8.
 std::vector<int> group_sizes(int devices) {

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "kernels/operator.h"
+
 namespace troupe::models {
 namespace {
 
@@ -132,8 +134,8 @@ std::vector<std::pair<LayerKind, int>> layer_counts(const Model& model) {
 
 std::int64_t window_of(const Model& model, LayerKind kind,
                        std::int64_t seq_len) {
-  const std::int64_t window = model.attention_window;
-  return kind == LayerKind::local_decoder && window < seq_len ? window : 0;
+  if (kind != LayerKind::local_decoder) return 0;
+  return kernels::effective_window(model.attention_window, seq_len);
 }
 
 bool gated(Activation activation) {

@@ -62,9 +62,8 @@ Result<AttentionShape> attention_shape(const AttentionSizes& s) {
   shape.max_kv = static_cast<int>(s.max_kv);
   shape.causal = s.causal;
   // A window as long as any sequence hides nothing.
-  if (s.window < std::max(s.max_kv, std::int64_t{1})) {
-    shape.window = static_cast<int>(s.window);
-  }
+  shape.window = static_cast<int>(
+      effective_window(s.window, std::max(s.max_kv, std::int64_t{1})));
   const double scale =
       s.scale == 0 ? 1 / std::sqrt(static_cast<double>(s.head_dim)) : s.scale;
   shape.scale = static_cast<float>(scale);

@@ -44,7 +44,7 @@ AttentionProblem problem_of(const AttentionSizes& s) {
   p.kv_ld = or_packed(s.kv_ld, s.kv_heads * s.head_dim);
   p.out_ld = or_packed(s.out_ld, s.heads * s.head_dim);
   // A window as long as any sequence hides nothing.
-  p.window = s.window < s.max_kv ? s.window : 0;
+  p.window = effective_window(s.window, s.max_kv);
   return p;
 }
 
